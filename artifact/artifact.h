@@ -1,0 +1,94 @@
+/* artifact/artifact.h: what an artifact is on storage: a list of files with their identities.
+ *
+ * Resolving turns a path (a directory or one file) into that list, by the rules of selection in artifact/select.h, and
+ * remembers for each file who it is: (device, inode, size, mtime, ctime). The artifact's key digests all of that with
+ * what the caller expects of it; two loads with the same key are the same generation and share one load.
+ *
+ * Links: the reference itself may be a link. Inside, a link is followed if it stays inside the artifact's directory,
+ * or, in a Hugging Face cache (REPO/snapshots/COMMIT), if it leads to a file directly in REPO/blobs. Any other is
+ * refused as unsafe. Files are opened with openat2, so that a link swapped in later cannot lead out either.
+ *
+ * Thread rule: resolving may block on storage for as long as storage likes: never call it on an event loop. An artifact
+ * is immutable afterwards and may be read by any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hearth/error.h>
+#include <hearth/index.h>
+
+struct file_identity {
+    uint64_t device, inode;
+    uint64_t bytes;
+    int64_t mtime_ns, ctime_ns; /* CLOCK_REALTIME */
+};
+
+struct artifact_file {
+    char *path; /* inside the artifact: relative, '/' between parts, no "." or ".." */
+    struct file_identity identity;
+    enum hearth_role role;
+    bool expected; /* sha256 holds what the content must hash to */
+    uint8_t sha256[32];
+};
+
+/* A file that selection left out, and why. */
+struct artifact_skipped {
+    char *path;
+    const char *reason; /* static text */
+};
+
+struct artifact {
+    char *ref;                   /* the absolute path it was asked for by */
+    bool is_file;                /* the reference is one file: files[0].path is its base name */
+    int directory;               /* O_PATH descriptor of the directory all paths are relative to */
+    int repository;              /* O_PATH descriptor of the Hugging Face repository around it, or -1 */
+    char *inside;                /* with `repository`: the artifact's path inside it, "snapshots/COMMIT" */
+    uint64_t bytes;              /* the sum of the files' sizes */
+    struct artifact_file *files; /* sorted by path */
+    size_t n_files;
+    struct artifact_skipped *skipped; /* sorted by path */
+    size_t n_skipped;
+    uint8_t key[32]; /* SHA-256 over reference, files, identities, expected digests, selection and verify policy */
+};
+
+struct artifact_digest {
+    const char *path; /* "" = the file itself when the reference is a file */
+    uint8_t sha256[32];
+};
+
+/* Borrowed for the call. All may be empty. */
+struct artifact_request {
+    const char *ref; /* an absolute path */
+    const char *const *include;
+    size_t n_include;
+    const char *const *exclude;
+    size_t n_exclude;
+    const struct artifact_digest *digests; /* beat those found beside the files */
+    size_t n_digests;
+    uint32_t policy; /* anything that makes it another load (the verify policy); goes into the key */
+};
+
+#define ARTIFACT_FILES_MAX 100000u
+
+/* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, a digest for a file that is not there), UNSAFE (a link that
+ * leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read as one), IO. */
+int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err);
+/* Returns NULL; NULL is allowed. */
+struct artifact *artifact_free(struct artifact *a);
+
+/* Opens file i for reading with O_RDONLY|O_CLOEXEC|O_NOFOLLOW-safe lookups | extra_flags (O_DIRECT), and checks that it
+ * still is who it was. Errors: CHANGED, NOT_FOUND, DENIED, IO; UNSUPPORTED when the file system has no O_DIRECT. */
+int artifact_open(const struct artifact *a, size_t i, int extra_flags, int *fd, struct hearth_error *err);
+
+/* The identity of an open file. 0 or -errno. */
+int file_identity_of(int fd, struct file_identity *out);
+bool file_identity_equal(const struct file_identity *a, const struct file_identity *b);
+
+/* "changed" as an error value, with what differs as expected and found. */
+int artifact_changed(const struct artifact *a, size_t i, const struct file_identity *now, struct hearth_error *err);
+
+/* The full path of file i for messages, in a buffer of the caller. Returns buffer. */
+char *artifact_path(const struct artifact *a, size_t i, char *buffer, size_t size);

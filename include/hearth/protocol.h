@@ -1,0 +1,284 @@
+/* hearth/protocol.h: what goes over hearth's socket.
+ *
+ * Transport: a Unix socket of type SOCK_SEQPACKET. One message is one packet of at most HEARTH_PACKET_MAX bytes:
+ *
+ *     struct hearth_msg | fixed struct of the type | tail (arrays and strings)
+ *
+ * All integers are little endian. `fixed_bytes` is the size of the fixed struct the sender knows; a receiver takes
+ * what both know and reads the rest as zeros, so that structs may grow at their end without a new version.
+ * A `struct hearth_wire_str` points to bytes counted from the start of the packet; strings carry no NUL, neither
+ * inside nor behind. A `struct hearth_wire_list` points to an array, 4-byte aligned, counted likewise.
+ *
+ * The client speaks first (HELLO). Every request carries a serial that the client chooses, not 0; each reply repeats
+ * it. A request has exactly one final reply: the type named below, or ERROR. LOAD and WATCH may be answered by any
+ * number of PROGRESS messages before. Replies to different requests may come in any order.
+ *
+ * File descriptors travel from daemon to client only. A client that sends any is disconnected, as is one that sends
+ * what this file does not allow; the daemon says why in an ERROR first where it can. A client must read a reply
+ * that carries descriptors before it asks for more: unread descriptors are bounded per connection and per user.
+ *
+ * A hang-up ends all leases of the connection. The peer's identity is SO_PEERCRED's, at connect.
+ *
+ * "since N" is the protocol version that introduced a message or a field.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include <hearth/error.h>
+#include <hearth/index.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HEARTH_PROTOCOL_MIN 1u
+#define HEARTH_PROTOCOL_MAX 1u
+#define HEARTH_PACKET_MAX 65536u   /* bytes, struct hearth_msg included */
+#define HEARTH_PACKET_FDS_MAX 253u /* the kernel's SCM_MAX_FD; 254 is EINVAL */
+
+struct hearth_msg {
+    uint32_t bytes;       /* of the whole packet, this header included */
+    uint16_t type;        /* enum hearth_msg_type */
+    uint16_t fixed_bytes; /* of the fixed struct that follows */
+    uint32_t serial;
+    uint32_t reserved; /* 0 */
+};
+HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg) == 16, "message header layout");
+
+struct hearth_wire_str {
+    uint32_t offset; /* bytes from the start of the packet */
+    uint32_t length; /* bytes */
+};
+
+struct hearth_wire_list {
+    uint32_t offset; /* bytes from the start of the packet; a multiple of 4 */
+    uint32_t count;  /* entries */
+};
+
+enum hearth_msg_type {
+    /* requests */
+    HEARTH_MSG_HELLO = 1,
+    HEARTH_MSG_LOAD = 2,
+    HEARTH_MSG_WATCH = 3,
+    HEARTH_MSG_ATTACH = 4,
+    HEARTH_MSG_FILES = 5,
+    HEARTH_MSG_DETACH = 6,
+    HEARTH_MSG_LIST = 7,
+    HEARTH_MSG_STATUS = 8,
+    HEARTH_MSG_EVICT = 9,
+    HEARTH_MSG_STOP = 10,
+    /* replies */
+    HEARTH_MSG_ERROR = 128,
+    HEARTH_MSG_WELCOME = 129,
+    HEARTH_MSG_PROGRESS = 130,
+    HEARTH_MSG_INFO = 131,
+    HEARTH_MSG_ATTACHED = 132,
+    HEARTH_MSG_FDS = 133,
+    HEARTH_MSG_DONE = 134,
+    HEARTH_MSG_STATUS_REPLY = 135,
+};
+
+/* ---- the life of an artifact ---- */
+
+enum hearth_state {
+    HEARTH_STATE_RESOLVING = 1, /* "resolving" */
+    HEARTH_STATE_QUEUED = 2,    /* "queued" */
+    HEARTH_STATE_LOADING = 3,   /* "loading" */
+    HEARTH_STATE_RESIDENT = 4,  /* "resident": loaded, verified as policy asks, sealed */
+    HEARTH_STATE_FAILED = 5,    /* "failed" */
+    HEARTH_STATE_GONE = 6,      /* "gone": evicted; clients that still hold it keep it */
+};
+
+/* What holds the bytes. What was got is reported, not what was asked for. */
+enum hearth_backing {
+    HEARTH_BACKING_NONE = 0,       /* "none": no bytes */
+    HEARTH_BACKING_SHMEM = 1,      /* "shmem": small pages */
+    HEARTH_BACKING_SHMEM_HUGE = 2, /* "shmem-huge": most bytes on huge pages of shared memory */
+    HEARTH_BACKING_HUGETLB = 3,    /* "hugetlb": most bytes from the hugetlb pool */
+};
+
+/* How content is to be verified while it is read. */
+enum hearth_verify {
+    HEARTH_VERIFY_DEFAULT = 0,    /* what the daemon's configuration says */
+    HEARTH_VERIFY_NONE = 1,       /* "none": nothing is computed */
+    HEARTH_VERIFY_XXH3 = 2,       /* "xxh3": XXH3 a chunk, no SHA-256 */
+    HEARTH_VERIFY_REMEMBERED = 3, /* "remembered": SHA-256 where a digest is expected, once; then XXH3 */
+    HEARTH_VERIFY_ALWAYS = 4,     /* "always": SHA-256 of every file, each time */
+};
+
+/* The phases of a load, in nanoseconds since the daemon took up the request. start == end == 0: it did not occur.
+ * Phases overlap: populate, read and hash run side by side. */
+enum hearth_phase {
+    HEARTH_PHASE_RESOLVE = 0,    /* the reference to a list of files with identities and digests */
+    HEARTH_PHASE_OPEN = 1,       /* opening the files and making the blobs */
+    HEARTH_PHASE_FIRST_BYTE = 2, /* the first submit to the first read that landed */
+    HEARTH_PHASE_READ = 3,       /* the first submit to the last read that landed */
+    HEARTH_PHASE_POPULATE = 4,   /* faulting pages in */
+    HEARTH_PHASE_HASH = 5,       /* the first chunk taken up to the last one done */
+    HEARTH_PHASE_PARSE = 6,      /* the helper's start to its checked index */
+    HEARTH_PHASE_SEAL = 7,       /* unmapping, sealing */
+    HEARTH_PHASE_PUBLISH = 8,    /* the sealed blobs to the reply */
+    HEARTH_PHASES = 9,
+};
+
+struct hearth_span {
+    uint64_t start_ns;
+    uint64_t end_ns;
+};
+
+#define HEARTH_INFO_STALE 1u     /* a file on disk is no longer what was loaded */
+#define HEARTH_INFO_DIRECT_IO 2u /* the read was O_DIRECT */
+#define HEARTH_INFO_SHARED 4u    /* this request found it resident, or joined a load under way */
+
+/* What is known of one artifact: fixed struct of PROGRESS and INFO. since 1 */
+struct hearth_msg_info {
+    uint64_t id;
+    uint32_t state;                                     /* enum hearth_state */
+    uint32_t verified;                                  /* enum hearth_verified */
+    uint32_t backing;                                   /* enum hearth_backing */
+    uint32_t flags;                                     /* HEARTH_INFO_* */
+    uint64_t bytes;                                     /* the sum of the files' sizes */
+    uint64_t resident_bytes;                            /* memory held, pages rounded up, index included */
+    uint64_t huge_bytes;                                /* of those, on huge pages */
+    uint64_t bytes_done;                                /* read so far */
+    uint64_t from_disk, from_page_cache, from_resident; /* bytes, for the request that is answered */
+    uint64_t seconds_ns;                                /* request to resident; so far, while it loads */
+    uint32_t n_files;
+    uint32_t leases;
+    struct hearth_wire_str ref;
+    struct hearth_span phases[HEARTH_PHASES];
+};
+HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_info) == 248, "info layout");
+
+/* ERROR: the final reply to a request that failed; serial 0 before a disconnect. since 1 */
+struct hearth_msg_error {
+    uint32_t code; /* enum hearth_code */
+    int32_t sys_errno;
+    uint64_t offset; /* HEARTH_NO_OFFSET where none */
+    struct hearth_wire_str message, file, expected, found, hint;
+};
+HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_error) == 56, "error layout");
+
+/* HELLO -> WELCOME, once, first. The daemon picks the highest version both know, else ERROR unsupported. since 1 */
+struct hearth_msg_hello {
+    uint32_t version_min, version_max;
+    struct hearth_wire_str client; /* for logs: "hearth 0.1.0", a program's name */
+};
+
+struct hearth_msg_welcome {
+    uint32_t version;
+    uint32_t pid;
+    struct hearth_wire_str server; /* "hearthd 0.1.0" */
+};
+
+/* LOAD -> PROGRESS*, INFO. Makes an artifact resident. Rechecks the files of one that is: if they changed, a new
+ * generation loads beside the old. Several LOADs of the same files share one load. With NO_WAIT the INFO comes
+ * once the reference is resolved and the load has its id; else when it is resident. PROGRESS comes at most ten
+ * times a second, and only with PROGRESS asked for; the first carries the id. A LOAD ends with the connection, and
+ * with it the load itself when nobody else waits for it. since 1 */
+#define HEARTH_LOAD_NO_WAIT 1u
+#define HEARTH_LOAD_PROGRESS 2u
+struct hearth_msg_load {
+    uint32_t flags;                  /* HEARTH_LOAD_* */
+    uint32_t verify;                 /* enum hearth_verify */
+    struct hearth_wire_str ref;      /* an absolute path, or an id in hex */
+    struct hearth_wire_list include; /* struct hearth_wire_str: globs */
+    struct hearth_wire_list exclude; /* struct hearth_wire_str: globs */
+    struct hearth_wire_list digests; /* struct hearth_wire_digest */
+};
+
+struct hearth_wire_digest {
+    struct hearth_wire_str path; /* inside the artifact */
+    uint8_t sha256[32];          /* what its content must hash to */
+};
+
+/* WATCH -> PROGRESS*, INFO: follows a load that somebody started. since 1 */
+struct hearth_msg_watch {
+    uint64_t id;
+};
+
+/* ATTACH -> ATTACHED. Takes a lease on a resident artifact; touches no storage. The reply carries the index's
+ * descriptor, and behind it, with ALL, those of the files 0, 1, 2, ... as far as one packet holds. Leases are
+ * counted per (connection, artifact). since 1 */
+#define HEARTH_ATTACH_ALL 1u
+struct hearth_msg_attach {
+    uint64_t id;
+    uint32_t flags; /* HEARTH_ATTACH_* */
+    uint32_t reserved;
+};
+
+struct hearth_msg_attached {
+    uint64_t id;
+    uint32_t n_files; /* in the artifact */
+    uint32_t n_fds;   /* file descriptors in this packet behind the index's: files 0 .. n_fds - 1 */
+};
+
+/* FILES -> FDS. Descriptors of some files of an artifact that this connection has a lease on. Each one is a fresh
+ * O_RDONLY description of a sealed memfd, in the order asked for. since 1 */
+struct hearth_msg_files {
+    uint64_t id;
+    struct hearth_wire_list files; /* uint32_t: numbers in the index's files table; at most HEARTH_PACKET_FDS_MAX */
+};
+
+struct hearth_msg_fds {
+    uint64_t id;
+    uint32_t n_fds; /* all that were asked for */
+    uint32_t reserved;
+};
+
+/* DETACH -> DONE. Gives one lease back. since 1 */
+struct hearth_msg_detach {
+    uint64_t id;
+};
+
+/* LIST -> INFO*, DONE: one INFO an artifact, all with the request's serial. since 1 */
+struct hearth_msg_list {
+    uint32_t flags; /* 0 */
+    uint32_t reserved;
+};
+
+struct hearth_msg_done {
+    uint64_t count; /* LIST: artifacts listed. EVICT: artifacts evicted. Else 0. */
+};
+
+/* STATUS -> STATUS_REPLY. since 1 */
+struct hearth_msg_status {
+    uint32_t flags; /* 0 */
+    uint32_t reserved;
+};
+
+struct hearth_msg_status_reply {
+    uint32_t pid;
+    uint32_t clients;   /* connections */
+    uint32_t artifacts; /* resident or on their way */
+    uint32_t leases;
+    uint64_t budget_bytes; /* what residents may use */
+    uint64_t resident_bytes;
+    uint64_t uptime_ns;
+    struct hearth_wire_str version; /* "0.1.0" */
+    struct hearth_wire_str socket;
+    struct hearth_wire_str reader;    /* "io_uring", ... and why */
+    struct hearth_wire_str direct_io; /* "yes", "no", "partly" (of the loads so far), "unknown" before one */
+    struct hearth_wire_str backing;   /* what blobs are made of here, and why */
+};
+
+/* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with
+ * leases is refused as busy, its holders named, unless FORCE: then it can be attached no more, and its memory goes with
+ * its last holder. A load under way is cancelled. since 1 */
+#define HEARTH_EVICT_FORCE 1u
+struct hearth_msg_evict {
+    uint64_t id;
+    uint32_t flags; /* HEARTH_EVICT_* */
+    uint32_t reserved;
+};
+
+/* STOP -> DONE: the daemon answers, then ends as on SIGTERM. For its own uid and root. since 1 */
+struct hearth_msg_stop {
+    uint32_t flags; /* 0 */
+    uint32_t reserved;
+};
+
+#ifdef __cplusplus
+}
+#endif

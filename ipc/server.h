@@ -1,0 +1,114 @@
+/* ipc/server.h: the daemon's side of the socket. It decodes, checks, charges and queues; it decides nothing.
+ *
+ * The server owns listening sockets and connections (peers). What a client sends is untrusted: a packet that breaks
+ * protocol.h gets one ERROR and its connection ends; limits on connections, on requests under way and on unread
+ * descriptors are charged to the peer and to its uid, and refunded when the peer goes. Decoded requests reach the
+ * daemon through `struct ipc_handler`; the daemon answers with ipc_reply_*(), now or later. HELLO is answered here.
+ *
+ * A reply that the socket cannot take at once is queued on the peer (bounded; PROGRESS is dropped rather than queued);
+ * a peer that does not read is disconnected when its queue is full.
+ *
+ * Thread rule: everything on the event loop's thread. Nothing blocks. Bounded dispatch: each ready peer is served once
+ * a turn.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <hearth/error.h>
+#include <hearth/protocol.h>
+
+#include "util/fdlist.h"
+
+struct ipc_server;
+struct ipc_peer; /* one connection; valid until the handler's gone() returns */
+
+/* A LOAD as decoded. Pointers are valid during the call. */
+struct ipc_load {
+    uint32_t flags; /* HEARTH_LOAD_* */
+    enum hearth_verify verify;
+    const char *ref;
+    const char *const *include;
+    size_t n_include;
+    const char *const *exclude;
+    size_t n_exclude;
+    const struct ipc_digest {
+        const char *path;
+        uint8_t sha256[32];
+    } * digests;
+    size_t n_digests;
+};
+
+struct ipc_handler {
+    void (*load)(void *user, struct ipc_peer *p, uint32_t serial, const struct ipc_load *request);
+    void (*watch)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id);
+    void (*attach)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
+    void (*files)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, const uint32_t *files, size_t n);
+    void (*detach)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id);
+    void (*list)(void *user, struct ipc_peer *p, uint32_t serial);
+    void (*status)(void *user, struct ipc_peer *p, uint32_t serial);
+    void (*evict)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
+    void (*stop)(void *user, struct ipc_peer *p, uint32_t serial);
+    /* The connection has ended: forget every wait and lease of this peer. Called exactly once a peer, never from inside
+     * an ipc_reply_*() call. */
+    void (*gone)(void *user, struct ipc_peer *p);
+};
+
+/* Zero means the default. */
+struct ipc_options {
+    unsigned peers_max;         /* connections; default 1024 */
+    unsigned peers_max_per_uid; /* default: peers_max for the daemon's own uid and root, else a quarter */
+    bool own_uid_only;          /* refuse every uid but the daemon's own and root (a user's daemon) */
+    const char *server_version; /* "hearthd 0.1.0" for WELCOME; borrowed, static */
+};
+
+/* Errors: NO_MEMORY, NO_FDS, SYSTEM. `handler` is copied. */
+int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *handler, void *user,
+                   struct ipc_server **out, struct hearth_error *err);
+/* Ends all connections (gone() is called for each), removes the socket file it made. Returns NULL. */
+struct ipc_server *ipc_server_free(struct ipc_server *s);
+
+/* Makes and listens on a socket file with this mode. A stale socket (nobody answers) is replaced; a living one is
+ * refused. Errors: BUSY (another daemon answers there), DENIED, NOT_FOUND (no such directory), INVALID (path too long).
+ */
+int ipc_server_listen(struct ipc_server *s, const char *path, mode_t mode, struct hearth_error *err);
+/* Takes over a listening socket (socket activation). Errors: INVALID when it is not a listening SOCK_SEQPACKET. */
+int ipc_server_adopt(struct ipc_server *s, int fd, struct hearth_error *err);
+/* The path clients connect to. Owned by the server. */
+const char *ipc_server_path(const struct ipc_server *s);
+
+/* One descriptor that polls readable when there is work (an epoll of its own), and serving it. */
+int ipc_server_fd(const struct ipc_server *s);
+void ipc_server_dispatch(struct ipc_server *s);
+unsigned ipc_server_peers(const struct ipc_server *s);
+
+struct ipc_cred {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+};
+struct ipc_cred ipc_peer_cred(const struct ipc_peer *p);
+/* What the client called itself in HELLO, made printable. Owned by the peer. */
+const char *ipc_peer_name(const struct ipc_peer *p);
+/* A pointer of the daemon's own. */
+void ipc_peer_set_data(struct ipc_peer *p, void *data);
+void *ipc_peer_data(const struct ipc_peer *p);
+
+/* Replies. Each final reply ends the request `serial`. If the peer is already doomed they do nothing. */
+void ipc_reply_error(struct ipc_peer *p, uint32_t serial, const struct hearth_error *err);
+void ipc_reply_info(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref);
+void ipc_reply_progress(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref);
+/* One INFO of a LIST: not final. */
+void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref);
+void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count);
+void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
+                      const char *version, const char *socket, const char *reader, const char *direct_io,
+                      const char *backing);
+/* fds are borrowed: the caller closes them afterwards. Refuses (ERROR busy) and dooms a peer that has not read its last
+ * descriptors. */
+void ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
+                        const struct fdlist *fds);
+void ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds);

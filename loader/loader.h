@@ -1,0 +1,108 @@
+/* loader/loader.h: the engine, from storage to sealed, verified memory. It knows no sockets.
+ *
+ * One engine has one I/O thread with one io_uring, populator threads, and hash workers, all made when the engine is.
+ * Each load has a coordinator thread for as long as it lasts: it runs the load's steps in order (open, make blobs,
+ * parse, wait, seal) as straight code, and blocks where it must; so a storage that hangs holds up one load and no
+ * other.
+ *
+ * Rules of the road:
+ * - completions are reported by callbacks on the coordinator thread: hand them to your loop, do not work there;
+ * - every byte of memory, every descriptor and every thread is given back when a load fails, whatever the step;
+ * - nothing is published that is not sealed, and, where policy asks, verified.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hearth/error.h>
+#include <hearth/index.h>
+#include <hearth/protocol.h>
+
+#include "artifact/artifact.h"
+
+struct engine;
+struct load;
+
+/* What blobs are made of. AUTO: huge pages on shared memory where the system allows (by MADV_HUGEPAGE, else by
+ * MADV_COLLAPSE), else small pages. */
+enum backing_choice { BACKING_AUTO = 0, BACKING_SMALL = 1, BACKING_HUGETLB = 2 };
+
+/* Zero means the default. */
+struct engine_options {
+    enum backing_choice backing;
+    unsigned hash_workers;     /* threads; default: cores */
+    unsigned populators;       /* threads; default: 2, 1 on a single core */
+    uint64_t bytes_in_flight;  /* default 32 MiB */
+    uint64_t populate_ahead;   /* bytes the populator may be ahead of the reads; default 256 MiB */
+    const char *parser_helper; /* NULL: found beside the program */
+};
+
+/* Errors: UNSUPPORTED (io_uring refused: says by what), NO_MEMORY, SYSTEM. Thread rule: made and freed by one thread.
+ */
+int engine_new(const struct engine_options *options, struct engine **out, struct hearth_error *err);
+/* Cancels what runs, waits for it, frees. Returns NULL. */
+struct engine *engine_free(struct engine *e);
+/* One line for status: what reads, and why ("io_uring"); what blobs are made of, and why. */
+void engine_describe(struct engine *e, char *reader, size_t reader_size, char *backing, size_t backing_size);
+
+/* One file's bytes in memory, after its load: sealed, with one O_RDONLY description and no mapping. */
+struct blob {
+    int fd;                  /* O_RDONLY */
+    uint64_t bytes;          /* the exact size of the file */
+    uint64_t resident_bytes; /* memory it holds: pages rounded up */
+    uint64_t huge_bytes;     /* of those, on huge pages */
+    enum hearth_backing backing;
+    enum hearth_verified verified;
+    bool has_sha256;
+    uint8_t sha256[32];
+    uint32_t n_chunks; /* of CHUNK_BYTES; 0 when nothing was hashed */
+    struct {
+        uint64_t low, high;
+    } * chunks; /* XXH3-128 of each chunk */
+};
+
+#define CHUNK_BYTES (UINT64_C(4) << 20)
+
+/* What a load makes. Owned by who took it from load_take(). */
+struct resident {
+    struct artifact *artifact;
+    int index_fd; /* sealed memfd, O_RDONLY description */
+    uint64_t index_bytes;
+    struct blob *blobs; /* one for each of artifact->files, in their order */
+    size_t n_blobs;
+    uint64_t bytes, resident_bytes, huge_bytes;
+    enum hearth_backing backing;
+    enum hearth_verified verified;
+    bool direct_io; /* every file was read O_DIRECT */
+    uint64_t from_disk, from_page_cache;
+    struct hearth_span phases[HEARTH_PHASES]; /* relative to load_request.start_ns */
+};
+/* Returns NULL; NULL is allowed. */
+struct resident *resident_free(struct resident *r);
+
+struct load_request {
+    uint64_t id;                /* goes into the index */
+    uint64_t start_ns;          /* CLOCK_MONOTONIC: when the request was taken up; phases count from here */
+    struct hearth_span resolve; /* how long resolving took, relative to start_ns */
+    struct artifact *artifact;  /* taken over, also on failure */
+    enum hearth_verify verify;  /* not DEFAULT */
+    /* Called once, on the coordinator thread, when the load has ended either way. */
+    void (*done)(void *user, struct load *l);
+    void *user;
+};
+
+/* Starts a load. Before it makes a blob it checks the artifact's size against every limit of memory that applies
+ * (loader/memory_limit.h). Errors: NO_MEMORY, SYSTEM when it cannot even start; all else comes through done().
+ * Thread rule: any thread. */
+int load_start(struct engine *e, const struct load_request *request, struct load **out, struct hearth_error *err);
+/* Asks it to end as soon as it can; done() still comes, with HEARTH_E_CANCELLED unless it was already over. Any thread.
+ */
+void load_cancel(struct load *l);
+/* Bytes that have landed so far. Any thread. */
+uint64_t load_progress(const struct load *l);
+/* After done(): 0 and the resident (owned by the caller), or the load's error. */
+int load_take(struct load *l, struct resident **out, struct hearth_error *err);
+/* After done(): joins the coordinator, frees. Returns NULL. */
+struct load *load_free(struct load *l);

@@ -1,0 +1,55 @@
+/* util/memfd.c: see memfd.h. */
+#include "util/memfd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+#include "util/kernel.h"
+
+int memfd_new(const char *name, uint64_t bytes, unsigned extra_flags) {
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | extra_flags;
+    _cleanup_close_ int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) /* before 6.3 */
+        fd = memfd_create(name, flags);
+    if (fd < 0)
+        return -errno;
+    if (fchmod(fd, 0444) < 0)
+        return -errno;
+    if (bytes > INT64_MAX)
+        return -EFBIG;
+    while (ftruncate(fd, (off_t)bytes) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return steal_fd(&fd);
+}
+
+int memfd_seal(int fd, int seals) {
+    return fcntl(fd, F_ADD_SEALS, seals) < 0 ? -errno : 0;
+}
+
+int memfd_reopen_readonly(int fd) {
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int again = open(path, O_RDONLY | O_CLOEXEC);
+    return again < 0 ? -errno : again;
+}
+
+int memfd_from_bytes(const char *name, const void *data, size_t bytes) {
+    _cleanup_close_ int fd = memfd_new(name, bytes, 0);
+    if (fd < 0)
+        return steal_fd(&fd); /* -errno */
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pwrite(fd, (const char *)data + done, bytes - done, (off_t)done);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0)
+            done += (size_t)n;
+    }
+    int r = memfd_seal(fd, SEALS_FINAL);
+    return r < 0 ? r : steal_fd(&fd);
+}
