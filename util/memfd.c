@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
-#include "util/kernel.h"
 
 int memfd_new(const char *name, uint64_t bytes, unsigned extra_flags) {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | extra_flags;

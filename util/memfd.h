@@ -11,6 +11,8 @@
 
 #include <hearth/error.h>
 
+#include "util/kernel.h"
+
 /* Seals of a memfd that is still being filled through a mapping. */
 #define SEALS_FILLING (F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 /* Seals that a finished one has; a reader who sees them all can trust that it never changes. */

@@ -1,0 +1,261 @@
+/* bench/core_load.c: cold loads against raw reads.
+ *
+ * One round runs every contender once, each round in another order: raw reads twice (the second is the A/A control),
+ * and loads with nothing verified, with XXH3, and with SHA-256. A load is timed from the request to the attach reply,
+ * by a client of a real daemon. Raw reads go into memory of the same kind, populated beforehand. The daemon's pages
+ * come from memory that this program holds populated and gives up piece by piece, just ahead of the daemon.
+ *
+ * The costs that a load cannot avoid are measured alone in the same round, for the row of CPU time: raw reads,
+ * populating, one pass of XXH3.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>
+#else
+#include <xxhash.h>
+#endif
+
+#include <hearth/hearth.h>
+
+#include "bench/core.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define SHARDS 4
+#define BLOCK (UINT64_C(4) << 20)
+#define DEPTH 8
+#define LEAD (UINT64_C(512) << 20) /* how far ahead of the daemon memory is given up */
+
+enum contender { RAW, RAW_AGAIN, LOAD_NONE, LOAD_XXH3, LOAD_SHA256, CONTENDERS };
+static const char *const contender_names[] = {"raw", "raw again", "load, none", "load, xxh3", "load, sha256"};
+
+struct load_bench {
+    const struct bench_options *options;
+    char folder[4096], paths[SHARDS][4160];
+    uint64_t file_bytes[SHARDS];
+    struct bench_daemon daemon;
+    struct hearth *client;
+    struct memory raw;
+    struct hold hold;
+    struct samples seconds[CONTENDERS], cpu[CONTENDERS], populate_cpu, hash_cpu, hash_seconds;
+};
+
+static double cpu_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void add(struct samples *s, double v) {
+    if (s->n < ROUNDS_MAX)
+        s->at[s->n++] = v;
+}
+
+/* Gives up held memory just ahead of what the daemon has populated, until told to stop. */
+struct follower {
+    struct hold *hold;
+    pid_t pid;
+    uint64_t baseline;
+    atomic_bool stop;
+};
+
+static void *follow(void *user) {
+    struct follower *f = user;
+    while (!atomic_load(&f->stop)) {
+        uint64_t now = shared_bytes_of(f->pid);
+        hold_release(f->hold, (now > f->baseline ? now - f->baseline : 0) + LEAD);
+        usleep(3000);
+    }
+    return NULL;
+}
+
+static int run_raw(struct load_bench *b, enum contender c) {
+    int fds[SHARDS];
+    double cpu = cpu_now();
+    uint64_t begin = clock_now();
+    for (int i = 0; i < SHARDS; i++)
+        fds[i] = open(b->paths[i], O_RDONLY | O_CLOEXEC | O_DIRECT);
+    int64_t n = raw_read(fds, b->file_bytes, SHARDS, b->raw.at, BLOCK, DEPTH);
+    for (int i = 0; i < SHARDS; i++)
+        close_fd(fds[i]);
+    add(&b->seconds[c], (double)(clock_now() - begin) / 1e9);
+    add(&b->cpu[c], cpu_now() - cpu);
+    return n < 0 ? bench_fail(b->folder, strerror((int)-n)) : 0;
+}
+
+static int run_load(struct load_bench *b, enum contender c) {
+    static const enum hearth_verify verify[] = {
+        [LOAD_NONE] = HEARTH_VERIFY_NONE, [LOAD_XXH3] = HEARTH_VERIFY_XXH3, [LOAD_SHA256] = HEARTH_VERIFY_ALWAYS};
+    int r = hold_prime(&b->hold, b->hold.bytes);
+    if (r < 0)
+        return bench_fail("priming memory", strerror(-r));
+    struct follower f = {.hold = &b->hold, .pid = b->daemon.pid, .baseline = shared_bytes_of(b->daemon.pid)};
+    pthread_t thread;
+    hold_release(&b->hold, LEAD);
+    if (pthread_create(&thread, NULL, follow, &f) != 0)
+        return bench_fail("pthread_create", strerror(errno));
+    struct hearth_artifact *a = NULL;
+    struct hearth_error err = {.code = HEARTH_OK};
+    uint64_t cpu = cpu_ns_of(b->daemon.pid), begin = clock_now();
+    uint64_t id = load_artifact(b->client, b->folder, (int)verify[c]);
+    int failed = id == 0 || hearth_attach(b->client, id, HEARTH_NO_DEADLINE, &a, &err);
+    add(&b->seconds[c], (double)(clock_now() - begin) / 1e9);
+    add(&b->cpu[c], (double)(cpu_ns_of(b->daemon.pid) - cpu) / 1e9);
+    atomic_store(&f.stop, true);
+    pthread_join(thread, NULL);
+    hearth_release(a);
+    if (!failed)
+        failed = hearth_evict(b->client, id, true, hearth_deadline_in(10000), &err);
+    return failed ? bench_fail(b->folder, err.code ? err.message : "load failed") : 0;
+}
+
+/* What a load cannot avoid, each alone: populating memory of the same kind and one pass of XXH3 over it. */
+static int run_alone(struct load_bench *b) {
+    struct memory m = {.fd = -1};
+    uint64_t bytes = b->options->bytes < UINT64_C(1) << 30 ? b->options->bytes : UINT64_C(1) << 30;
+    int r = hold_prime(&b->hold, b->hold.bytes);
+    double cpu = cpu_now();
+    r = r < 0 ? r : memory_new(&m, bytes, b->raw.huge, &b->hold);
+    if (r < 0)
+        return bench_fail("populating", strerror(-r));
+    add(&b->populate_cpu, (cpu_now() - cpu) * ((double)b->options->bytes / (double)bytes));
+    memory_drop(&m);
+    volatile uint64_t sum = 0;
+    uint64_t begin = clock_now();
+    cpu = cpu_now();
+    for (uint64_t at = 0; at < b->raw.bytes; at += BLOCK)
+#if defined(__x86_64__)
+        sum = sum + XXH3_128bits_dispatch(b->raw.at + at, b->raw.bytes - at < BLOCK ? b->raw.bytes - at : BLOCK).low64;
+#else
+        sum = sum + XXH3_128bits(b->raw.at + at, b->raw.bytes - at < BLOCK ? b->raw.bytes - at : BLOCK).low64;
+#endif
+    add(&b->hash_cpu, cpu_now() - cpu);
+    add(&b->hash_seconds, (double)(clock_now() - begin) / 1e9);
+    return 0;
+}
+
+static int setup(struct load_bench *b) {
+    const struct bench_options *o = b->options;
+    snprintf(b->folder, sizeof(b->folder), "%.4000s/cold", o->place);
+    if (make_artifact(b->folder, o->bytes, SHARDS) < 0)
+        return -1;
+    for (int i = 0; i < SHARDS; i++) {
+        struct stat st;
+        snprintf(b->paths[i], sizeof(b->paths[i]), "%s/model-%05d-of-%05d.safetensors", b->folder, i + 1, SHARDS);
+        if (stat(b->paths[i], &st) < 0)
+            return bench_fail(b->paths[i], strerror(errno));
+        b->file_bytes[i] = (uint64_t)st.st_size;
+    }
+    if (daemon_start(&b->daemon, o->bin_dir, o->place) < 0)
+        return -1;
+    struct hearth_error err;
+    struct hearth_status status;
+    if (hearth_connect(b->daemon.socket, hearth_deadline_in(5000), &b->client, &err) ||
+        hearth_get_status(b->client, hearth_deadline_in(5000), &status, &err))
+        return bench_fail("hearthd", err.message);
+    printf("reader: %s; backing: %s\n", status.reader, status.backing);
+    uint64_t page = huge_page_bytes(), most = o->bytes + SHARDS * (UINT64_C(4) << 20);
+    int r = hold_prime(&b->hold, most + LEAD);
+    r = r < 0 ? r : memory_new(&b->raw, most, page != 0 && strstr(status.backing, "huge"), &b->hold);
+    return r < 0 ? bench_fail("memory", strerror(-r)) : 0;
+}
+
+static double spread_of(const struct load_bench *b) {
+    return ratio_spread(&b->seconds[RAW_AGAIN], &b->seconds[RAW]);
+}
+
+static int rounds(struct load_bench *b) {
+    uint64_t slowest = 0;
+    bool decided = false;
+    for (size_t n = 0; another_round(n, slowest, decided) && n < b->options->rounds_max; n++) {
+        uint64_t begin = clock_now();
+        for (size_t i = 0; i < CONTENDERS; i++) {
+            enum contender c = (enum contender)((i + n) % CONTENDERS);
+            if ((c <= RAW_AGAIN ? run_raw(b, c) : run_load(b, c)) < 0)
+                return -1;
+        }
+        if (run_alone(b) < 0)
+            return -1;
+        uint64_t took = clock_now() - begin;
+        slowest = took > slowest ? took : slowest;
+        printf("round %2zu:", n + 1);
+        for (size_t c = 0; c < CONTENDERS; c++)
+            printf("  %s %.3f s", contender_names[c], b->seconds[c].at[n]);
+        printf("\n");
+        fflush(stdout);
+        double spread = spread_of(b);
+        decided = spread_decides(spread, 0.95, "") && spread_decides(spread, 1.05, "");
+    }
+    return 0;
+}
+
+static void report(struct load_bench *b, struct core_rows *rows) {
+    double spread = spread_of(b), gb = (double)b->options->bytes / 1e9;
+    printf("A/A: raw again / raw %.4f, spread %.4f over %zu rounds\n",
+           ratio_median(&b->seconds[RAW_AGAIN], &b->seconds[RAW]), spread, b->seconds[RAW].n);
+    double disk = gb / samples_median(&b->seconds[RAW]), hash = gb / samples_median(&b->hash_seconds);
+    struct bench_row *r = core_row(rows, "cold load with XXH3, rate / raw reads", "", 0.95, 0.97);
+    r->at_least = true;
+    r->value = ratio_median(&b->seconds[RAW], &b->seconds[LOAD_XXH3]);
+    r->spread = spread;
+    snprintf(r->note, sizeof(r->note), "%.2f GB/s of %.2f", gb / samples_median(&b->seconds[LOAD_XXH3]), disk);
+
+    r = core_row(rows, "XXH3 on / off, time", "", 1.05, 1.02);
+    r->value = ratio_median(&b->seconds[LOAD_XXH3], &b->seconds[LOAD_NONE]);
+    r->spread = spread;
+
+    /* SHA-256 of all shards at once needs cores x hash rate to reach the disk's rate, with one core's worth to spare.
+     */
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    double sha_rate = gb / (samples_median(&b->cpu[LOAD_SHA256]) - samples_median(&b->cpu[LOAD_NONE]));
+    printf(
+        "hash rate, one core: XXH3 %.1f GB/s, SHA-256 with XXH3 %.2f GB/s; x %ld cores = %.2f GB/s; disk %.2f GB/s\n",
+        hash, sha_rate, cores, sha_rate * (double)cores, disk);
+    r = core_row(rows, "SHA-256 of shards / off, time", "", 1.15, 1.10);
+    r->value = ratio_median(&b->seconds[LOAD_SHA256], &b->seconds[LOAD_NONE]);
+    r->spread = spread;
+    r->applies = SHARDS >= 2 * cores && sha_rate * (double)cores >= disk;
+    snprintf(r->note, sizeof(r->note), "%d shards, %ld cores, hashing %.2f GB/s in all, disk %.2f GB/s", SHARDS, cores,
+             sha_rate * (double)cores, disk);
+
+    struct samples needed = {.n = b->cpu[RAW].n};
+    for (size_t i = 0; i < needed.n; i++)
+        needed.at[i] = b->cpu[RAW].at[i] + b->populate_cpu.at[i] + b->hash_cpu.at[i];
+    r = core_row(rows, "CPU s/GB, XXH3 / (raw + populate + hash, alone)", "", 1.3, 1.1);
+    r->value = ratio_median(&b->cpu[LOAD_XXH3], &needed);
+    r->spread = ratio_spread(&b->cpu[LOAD_XXH3], &needed);
+    snprintf(r->note, sizeof(r->note), "%.3f s/GB; alone: raw %.3f, populate %.3f, hash %.3f",
+             samples_median(&b->cpu[LOAD_XXH3]) / gb, samples_median(&b->cpu[RAW]) / gb,
+             samples_median(&b->populate_cpu) / gb, samples_median(&b->hash_cpu) / gb);
+}
+
+int core_load(const struct bench_options *o, struct core_rows *rows) {
+    struct load_bench *b = calloc(1, sizeof(*b));
+    if (!b)
+        return bench_fail("core", strerror(ENOMEM));
+    b->options = o;
+    b->raw.fd = -1;
+    printf("cold loads: %.1f GiB in %d shards\n", (double)o->bytes / (1 << 30), SHARDS);
+    int r = setup(b);
+    if (r == 0)
+        r = rounds(b);
+    if (r == 0)
+        report(b, rows);
+    hearth_close(b->client);
+    daemon_stop(&b->daemon);
+    memory_drop(&b->raw);
+    hold_drop(&b->hold);
+    remove_artifact(b->folder);
+    free(b);
+    return r;
+}

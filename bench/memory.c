@@ -1,0 +1,110 @@
+/* bench/memory.c: memory for benchmarks. See machine.h.
+ *
+ * On a virtual machine with free page reporting, memory that nobody has used for two seconds belongs to the host again,
+ * and the next allocation waits for it: seconds per GiB, which would drown what is measured. So benchmarks hold what
+ * the next step will need, and let go of each piece just before it is needed.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bench/machine.h"
+#include "util/cleanup.h"
+#include "util/kernel.h"
+#include "util/memfd.h"
+
+#define STEP (UINT64_C(64) << 20)
+
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+uint64_t huge_page_bytes(void) {
+    _cleanup_fclose_ FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "re");
+    unsigned long long v = 0;
+    return f && fscanf(f, "%llu", &v) == 1 ? v : 0;
+}
+
+static int populate(char *at, uint64_t bytes) {
+    while (madvise(at, bytes, MADV_POPULATE_WRITE) < 0)
+        if (errno != EINTR && errno != EAGAIN)
+            return -errno;
+    return 0;
+}
+
+int hold_prime(struct hold *h, uint64_t bytes) {
+    if (h->at && h->bytes != bytes)
+        hold_drop(h);
+    if (!h->at) {
+        h->at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (h->at == MAP_FAILED) {
+            h->at = NULL;
+            return -errno;
+        }
+        madvise(h->at, bytes, MADV_HUGEPAGE);
+        h->bytes = bytes;
+    }
+    h->released = 0;
+    return populate(h->at, bytes);
+}
+
+void hold_release(struct hold *h, uint64_t upto) {
+    upto = least(upto, h->bytes);
+    if (upto <= h->released)
+        return;
+    madvise(h->at + h->released, upto - h->released, MADV_DONTNEED);
+    h->released = upto;
+}
+
+void hold_drop(struct hold *h) {
+    if (h->at)
+        munmap(h->at, h->bytes);
+    *h = (struct hold){0};
+}
+
+/* True when MADV_HUGEPAGE makes huge pages on a memfd here; else they take MADV_COLLAPSE. */
+static bool advice_suffices(void) {
+    _cleanup_fclose_ FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+    char line[128] = "";
+    return f && fgets(line, sizeof(line), f) && !strstr(line, "[never]") && !strstr(line, "[deny]");
+}
+
+int memory_new(struct memory *m, uint64_t bytes, bool huge, struct hold *from) {
+    uint64_t page = huge ? huge_page_bytes() : 0;
+    _cleanup_close_ int fd = memfd_new("hearth-bench", bytes, 0);
+    if (fd < 0)
+        return fd;
+    uint64_t align = page ? page : (uint64_t)sysconf(_SC_PAGESIZE);
+    char *area = mmap(NULL, bytes + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED)
+        return -errno;
+    char *at = (char *)(((uintptr_t)area + align - 1) / align * align);
+    if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+        return -errno;
+    bool advice = advice_suffices();
+    if (page && advice)
+        madvise(at, bytes, MADV_HUGEPAGE);
+    for (uint64_t done = 0; done < bytes; done += STEP) {
+        uint64_t piece = least(STEP, bytes - done);
+        if (from)
+            hold_release(from, done + piece);
+        for (uint64_t i = 0; page && !advice && i + page <= piece; i += page) {
+            *(volatile char *)(at + done + i) = 0;
+            madvise(at + done + i, page, MADV_COLLAPSE); /* small pages if it cannot: what follows populates them */
+        }
+        int r = populate(at + done, piece);
+        if (r < 0)
+            return r;
+    }
+    *m = (struct memory){.fd = steal_fd(&fd), .at = at, .bytes = bytes, .huge = page != 0};
+    return 0;
+}
+
+void memory_drop(struct memory *m) {
+    if (m->at)
+        munmap(m->at, m->bytes);
+    m->fd = m->at ? close_fd(m->fd) : -1;
+    m->at = NULL;
+}
