@@ -57,14 +57,14 @@ int fdlist_send(int socket, const void *packet, size_t bytes, const struct fdlis
     }
 }
 
-long fdlist_receive(int socket, void *buffer, size_t size, struct fdlist *fds) {
+long fdlist_receive_wait(int socket, void *buffer, size_t size, struct fdlist *fds, bool wait, bool *lost) {
     union control control;
     struct iovec iov = {.iov_base = buffer, .iov_len = size};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
     ssize_t n;
     do
-        n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+        n = recvmsg(socket, &msg, (wait ? 0 : MSG_DONTWAIT) | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR && !wait);
     if (n < 0)
         return -errno;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
@@ -79,13 +79,18 @@ long fdlist_receive(int socket, void *buffer, size_t size, struct fdlist *fds) {
         }
     }
     /* A full descriptor table gives a partial set and MSG_CTRUNC, not an error. */
-    if (msg.msg_flags & MSG_CTRUNC) {
+    *lost = msg.msg_flags & MSG_CTRUNC;
+    if (*lost)
         fdlist_deinit(fds);
-        return -EMFILE;
-    }
     if (msg.msg_flags & MSG_TRUNC) {
         fdlist_deinit(fds);
         return -EMSGSIZE;
     }
     return n;
+}
+
+long fdlist_receive(int socket, void *buffer, size_t size, struct fdlist *fds) {
+    bool lost;
+    long n = fdlist_receive_wait(socket, buffer, size, fds, false, &lost);
+    return n >= 0 && lost ? -EMFILE : n;
 }

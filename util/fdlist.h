@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <hearth/protocol.h>
@@ -31,3 +32,8 @@ int fdlist_send(int socket, const void *packet, size_t bytes, const struct fdlis
  * must be empty. Returns the packet's bytes, 0 at end of file, or -errno: -EAGAIN, -EMSGSIZE (it was larger than
  * `size`), -EMFILE (some descriptors could not be received; those that came are closed), -ECONNRESET, ... */
 long fdlist_receive(int socket, void *buffer, size_t size, struct fdlist *fds);
+
+/* The same for a receiver that waits (as long as the socket's mode and SO_RCVTIMEO say; -EINTR then comes back, for the
+ * caller's deadline) and that answers for lost descriptors itself: the packet is returned with *lost set and fds empty,
+ * instead of -EMFILE. */
+long fdlist_receive_wait(int socket, void *buffer, size_t size, struct fdlist *fds, bool wait, bool *lost);

@@ -36,7 +36,8 @@
  * hearth_release and hearth_close there free the child's memory without a word to the daemon. All descriptors are
  * close-on-exec.
  *
- * IF THE DAEMON DIES every call on the connection returns HEARTH_E_DISCONNECTED; artifacts stay mapped and valid.
+ * IF THE DAEMON DIES every call on the connection returns HEARTH_E_DISCONNECTED, or the error that the daemon gave as its
+ * reason to hang up; artifacts stay mapped and valid.
  */
 #pragma once
 
@@ -77,7 +78,8 @@ HEARTH_API uint64_t hearth_deadline_in(uint64_t ms);
  * HEARTH_E_DENIED, HEARTH_E_UNSUPPORTED (no common protocol version), HEARTH_E_TIMEOUT, HEARTH_E_SYSTEM. */
 HEARTH_API int hearth_connect(const char *path, uint64_t deadline, struct hearth **out, struct hearth_error *err);
 
-/* Releases what is attached, hangs up, frees. NULL is allowed. Returns NULL. */
+/* Releases what is attached, hangs up, frees. Requests under way are done with HEARTH_E_CANCELLED (not in a forked
+ * child). NULL is allowed. Returns NULL. */
 HEARTH_API struct hearth *hearth_close(struct hearth *h);
 
 /* The path of the socket this connection uses. Owned by h. */
@@ -93,11 +95,13 @@ HEARTH_API int hearth_ref_from_argument(const char *argument, char *buffer, size
 
 /* ---- for a server's own event loop ---- */
 
-/* A descriptor that polls readable (POLLIN) when hearth_dispatch has work. Owned by h; do not read from it. */
+/* A descriptor that polls readable (POLLIN, level-triggered) when hearth_dispatch has work. Owned by h; do not read from
+ * it. */
 HEARTH_API int hearth_fd(const struct hearth *h);
 
 /* Handles what has arrived, without blocking, and calls the callbacks of finished requests from inside this call. A
- * callback may start requests but must not close the connection. Errors: HEARTH_E_DISCONNECTED,
+ * blocking call on the same connection does this too while it waits. A callback may start requests but must not close
+ * the connection. Errors: HEARTH_E_DISCONNECTED,
  * HEARTH_E_PROTOCOL: the connection is dead; callbacks under way have been called with that error. */
 HEARTH_API int hearth_dispatch(struct hearth *h, struct hearth_error *err);
 
@@ -135,7 +139,7 @@ struct hearth_load_options {
     size_t n_exclude;
     const struct hearth_digest *digests;
     size_t n_digests;
-    /* Called from inside hearth_load or hearth_dispatch at most ten times a second. May be NULL. */
+    /* Called from inside hearth_load, or hearth_dispatch, at most ten times a second. May be NULL. */
     void (*progress)(void *user, const struct hearth_info *info);
     void *user;
 };
@@ -143,11 +147,14 @@ struct hearth_load_options {
 /* Makes the artifact resident, or with no_wait sees it on its way. An artifact that is resident and whose files are
  * unchanged costs no disk I/O. `options` may be NULL.
  * Errors: all that loading can meet: NOT_FOUND, DENIED, IO, TOO_LARGE, MALFORMED, UNSAFE, INTEGRITY, CHANGED, PARSER,
- * NO_MEMORY, NO_FDS, CANCELLED; with TIMEOUT the load goes on in the daemon only if others wait for it. */
+ * NO_MEMORY, NO_FDS, CANCELLED; with TIMEOUT the load goes on in the daemon until this connection closes, and beyond if
+ * others wait for it. */
 HEARTH_API int hearth_load(struct hearth *h, const char *ref, const struct hearth_load_options *options,
                            uint64_t deadline, struct hearth_info *out, struct hearth_error *err);
 
-/* The same without waiting: `done` is called once from hearth_dispatch with the result; on success err is NULL. */
+/* The same without waiting for the load: `done` is called once with the result, from inside hearth_dispatch or another
+ * call on this connection that waits, or hearth_close; on success err is NULL, else info is. When this call itself fails,
+ * `done` is never called. Errors: INVALID, NO_MEMORY, BUSY (the daemon does not read its requests), DISCONNECTED. */
 typedef void (*hearth_done)(void *user, const struct hearth_info *info, const struct hearth_error *err);
 HEARTH_API int hearth_load_start(struct hearth *h, const char *ref, const struct hearth_load_options *options,
                                  hearth_done done, void *user, struct hearth_error *err);

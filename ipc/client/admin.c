@@ -1,0 +1,110 @@
+/* ipc/client/admin.c: looking after a daemon: list, status, evict, stop. */
+#include "ipc/client/client.h"
+
+bool info_decode(const struct wire_in *in, struct hearth_info *out) {
+    struct hearth_msg_info m;
+    wire_fixed(in, &m, sizeof(m));
+    *out = (struct hearth_info){
+        .id = m.id,
+        .state = (enum hearth_state)m.state,
+        .verified = (enum hearth_verified)m.verified,
+        .backing = (enum hearth_backing)m.backing,
+        .flags = m.flags,
+        .bytes = m.bytes,
+        .resident_bytes = m.resident_bytes,
+        .huge_bytes = m.huge_bytes,
+        .bytes_done = m.bytes_done,
+        .from_disk = m.from_disk,
+        .from_page_cache = m.from_page_cache,
+        .from_resident = m.from_resident,
+        .seconds_ns = m.seconds_ns,
+        .n_files = m.n_files,
+        .leases = m.leases,
+    };
+    for (int i = 0; i < HEARTH_PHASES; i++)
+        out->phases[i] = m.phases[i];
+    return wire_get_str(in, m.ref, out->ref, sizeof(out->ref)) == 0;
+}
+
+struct list {
+    struct request request;
+    void (*each)(void *user, const struct hearth_info *info);
+    void *user;
+};
+
+static enum taken take_item(struct request *r, const struct wire_in *in, struct fdlist *fds) {
+    struct list *list = (struct list *)r;
+    if (in->header.type != HEARTH_MSG_INFO)
+        return request_take_done(r, in, fds);
+    struct hearth_info info;
+    if (!info_decode(in, &info))
+        return TAKEN_WRONG;
+    list->each(list->user, &info);
+    return TAKEN_PART;
+}
+
+int hearth_list(struct hearth *h, void (*each)(void *user, const struct hearth_info *info), void *user,
+                uint64_t deadline, struct hearth_error *err) {
+    struct list list = {.request.take = take_item, .each = each, .user = user};
+    int code = request_ready(h, &list.request, deadline, err);
+    if (code)
+        return code;
+    request_begin(h, &list.request, HEARTH_MSG_LIST, sizeof(struct hearth_msg_list));
+    return request_call(h, &list.request, deadline, err);
+}
+
+struct status {
+    struct request request;
+    struct hearth_status *out;
+};
+
+static enum taken take_status(struct request *r, const struct wire_in *in, struct fdlist *fds) {
+    (void)fds;
+    if (in->header.type != HEARTH_MSG_STATUS_REPLY)
+        return TAKEN_WRONG;
+    struct hearth_status *s = ((struct status *)r)->out;
+    struct hearth_msg_status_reply m;
+    wire_fixed(in, &m, sizeof(m));
+    s->pid = m.pid;
+    s->clients = m.clients;
+    s->artifacts = m.artifacts;
+    s->leases = m.leases;
+    s->budget_bytes = m.budget_bytes;
+    s->resident_bytes = m.resident_bytes;
+    s->uptime_ns = m.uptime_ns;
+    bool ok = wire_get_text(in, m.version, s->version, sizeof(s->version)) == 0 &&
+              wire_get_text(in, m.socket, s->socket, sizeof(s->socket)) == 0 &&
+              wire_get_text(in, m.reader, s->reader, sizeof(s->reader)) == 0 &&
+              wire_get_text(in, m.direct_io, s->direct_io, sizeof(s->direct_io)) == 0 &&
+              wire_get_text(in, m.backing, s->backing, sizeof(s->backing)) == 0;
+    return ok ? TAKEN_FINAL : TAKEN_WRONG;
+}
+
+int hearth_get_status(struct hearth *h, uint64_t deadline, struct hearth_status *out, struct hearth_error *err) {
+    struct status status = {.request.take = take_status, .out = out};
+    int code = request_ready(h, &status.request, deadline, err);
+    if (code)
+        return code;
+    request_begin(h, &status.request, HEARTH_MSG_STATUS, sizeof(struct hearth_msg_status));
+    return request_call(h, &status.request, deadline, err);
+}
+
+int hearth_evict(struct hearth *h, uint64_t id, bool force, uint64_t deadline, struct hearth_error *err) {
+    struct request r = {.take = request_take_done};
+    int code = request_ready(h, &r, deadline, err);
+    if (code)
+        return code;
+    struct hearth_msg_evict *m = request_begin(h, &r, HEARTH_MSG_EVICT, sizeof(*m));
+    m->id = id;
+    m->flags = force ? HEARTH_EVICT_FORCE : 0;
+    return request_call(h, &r, deadline, err);
+}
+
+int hearth_stop(struct hearth *h, uint64_t deadline, struct hearth_error *err) {
+    struct request r = {.take = request_take_done};
+    int code = request_ready(h, &r, deadline, err);
+    if (code)
+        return code;
+    request_begin(h, &r, HEARTH_MSG_STOP, sizeof(struct hearth_msg_stop));
+    return request_call(h, &r, deadline, err);
+}
