@@ -137,6 +137,13 @@ void json_key(struct json *j, const char *key) {
     j->after_key = true;
 }
 
+void json_name_n(struct json *j, const char *name, size_t length) {
+    separate(j);
+    escaped(j->out, name, length);
+    fputs(j->pretty ? ": " : ":", j->out);
+    j->after_key = true;
+}
+
 void json_string_n(struct json *j, const char *s, size_t length) {
     separate(j);
     escaped(j->out, s, length);

@@ -32,6 +32,8 @@ void json_array(struct json *j);      /* [ */
 void json_array_end(struct json *j);  /* ] */
 /* A key (a literal of ours: not escaped); the next value belongs to it. */
 void json_key(struct json *j, const char *key);
+/* The same for a key that comes from outside: escaped as a string is. */
+void json_name_n(struct json *j, const char *name, size_t length);
 void json_string(struct json *j, const char *s);
 void json_string_n(struct json *j, const char *s, size_t length);
 void json_u64(struct json *j, uint64_t v);

@@ -1,0 +1,152 @@
+/* cli/load.c: hearth load REF */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/table.h"
+#include "util/cleanup.h"
+#include "util/text.h"
+
+/* 10^9 bytes that were read for this request, a second: 0 for what was resident already. */
+static double gb_per_s(const struct hearth_info *info) {
+    uint64_t read = info->from_disk + info->from_page_cache;
+    return info->seconds_ns > 0 ? (double)read / (double)info->seconds_ns : 0;
+}
+
+static bool occurred(struct hearth_span s) {
+    return s.end_ns != 0;
+}
+
+static void json_phases(struct json *j, const struct hearth_info *info) {
+    json_object(j);
+    for (unsigned i = 0; i < HEARTH_PHASES; i++) {
+        json_key(j, hearth_phase_name((enum hearth_phase)i));
+        if (!occurred(info->phases[i])) {
+            json_null(j);
+            continue;
+        }
+        json_object(j);
+        json_key(j, "start");
+        json_double(j, (double)info->phases[i].start_ns / 1e9);
+        json_key(j, "end");
+        json_double(j, (double)info->phases[i].end_ns / 1e9);
+        json_object_end(j);
+    }
+    json_object_end(j);
+}
+
+static void print_json(const struct hearth_info *info) {
+    char id[ID_TEXT_BYTES];
+    struct json j;
+    document_begin(&j);
+    json_key(&j, "id");
+    json_string(&j, format_id(info->id, id));
+    json_path(&j, "ref", info->ref, strlen(info->ref));
+    json_key(&j, "state");
+    json_string(&j, hearth_state_name(info->state));
+    json_key(&j, "bytes");
+    json_u64(&j, info->bytes);
+    json_key(&j, "seconds");
+    json_double(&j, (double)info->seconds_ns / 1e9);
+    json_key(&j, "gb_per_s");
+    json_double(&j, gb_per_s(info));
+    json_key(&j, "verified");
+    json_string(&j, hearth_verified_name(info->verified));
+    json_key(&j, "backing");
+    json_string(&j, hearth_backing_name(info->backing));
+    json_key(&j, "from");
+    json_object(&j);
+    json_key(&j, "disk");
+    json_u64(&j, info->from_disk);
+    json_key(&j, "page_cache");
+    json_u64(&j, info->from_page_cache);
+    json_key(&j, "resident");
+    json_u64(&j, info->from_resident);
+    json_object_end(&j);
+    json_key(&j, "phases");
+    json_phases(&j, info);
+    json_object_end(&j);
+}
+
+static void print_origins(struct table *t, const struct hearth_info *info) {
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } origins[] = {{"disk", info->from_disk}, {"page cache", info->from_page_cache}, {"memory", info->from_resident}};
+    char text[128] = "";
+    for (size_t i = 0; i < 3; i++) {
+        char size[16];
+        if (origins[i].bytes > 0)
+            snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s %s", text[0] ? ", " : "", origins[i].name,
+                     format_size(origins[i].bytes, size, sizeof(size)));
+    }
+    table_cell(t, "from");
+    table_cell(t, "%s", text[0] ? text : "nothing to read");
+}
+
+static void print_table(const struct hearth_info *info) {
+    char id[ID_TEXT_BYTES], size[16], time[16], phase[16];
+    format_size(info->bytes, size, sizeof(size));
+    format_duration(info->seconds_ns, time, sizeof(time));
+    _cleanup_table_ struct table *t = table_new("ll");
+    table_cell(t, "id");
+    table_cell(t, "%s", format_id(info->id, id));
+    table_cell(t, "artifact");
+    table_cell(t, "%s", info->ref);
+    table_cell(t, "%s", hearth_state_name(info->state));
+    if (gb_per_s(info) > 0)
+        table_cell(t, "%s, %u file%s, in %s (%.2f GB/s)", size, info->n_files, info->n_files == 1 ? "" : "s", time,
+                   gb_per_s(info));
+    else
+        table_cell(t, "%s, %u file%s, in %s", size, info->n_files, info->n_files == 1 ? "" : "s", time);
+    print_origins(t, info);
+    table_cell(t, "verified");
+    table_cell(t, "%s", hearth_verified_name(info->verified));
+    table_cell(t, "backing");
+    table_cell(t, "%s", hearth_backing_name(info->backing));
+    char phases[512] = "";
+    for (unsigned i = 0; i < HEARTH_PHASES; i++)
+        if (occurred(info->phases[i]))
+            snprintf(phases + strlen(phases), sizeof(phases) - strlen(phases), "%s%s %s", phases[0] ? ", " : "",
+                     hearth_phase_name((enum hearth_phase)i),
+                     format_duration(info->phases[i].end_ns - info->phases[i].start_ns, phase, sizeof(phase)));
+    if (phases[0]) {
+        table_cell(t, "phases");
+        table_cell(t, "%s", phases);
+    }
+    table_print(t, 0, stdout);
+}
+
+static int load(struct cli *c, struct hearth_error *err) {
+    _cleanup_(cleanup_connection) struct hearth *h = NULL;
+    struct hearth_info info;
+    int r = cli_connect(c, true, &h, err);
+    if (r == 0)
+        r = cli_load(c, h, c->options.operands[0], &info, err);
+    if (r != 0)
+        return r;
+    if (c->options.json)
+        print_json(&info);
+    else
+        print_table(&info);
+    return 0;
+}
+
+const struct verb verb_load = {
+    .name = "load",
+    .operands = "REF",
+    .summary = "Load an artifact into memory and wait until it is resident",
+    .about = "An artifact that is resident already is rechecked and costs no disk I/O. Starts your own daemon when\n"
+             "none answers. The load ends if this command is interrupted and nobody else waits for it.\n\n"
+             "Digests are taken from SHA256SUMS and NAME.sha256 beside the files, and from --sha256. --verify none\n"
+             "computes nothing, xxh3 records a fast checksum, remembered (the default) proves each expected digest\n"
+             "once and then uses the checksum, always hashes every file each time.",
+    .examples = "  hearth load ./all-minilm\n"
+                "  hearth load --exclude '*.bin' /models/llama\n"
+                "  hearth load --sha256 model.safetensors=$(cut -d' ' -f1 digest) ./model\n"
+                "  hearth load --json /models/llama | jq .gb_per_s\n",
+    .options = OPTIONS_LOAD,
+    .operands_min = 1,
+    .operands_max = 1,
+    .run = load,
+};

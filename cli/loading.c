@@ -1,0 +1,116 @@
+/* cli/loading.c: from an argument to a resident artifact.
+ *
+ * Loading waits in a small loop over the connection and a signalfd rather than inside one blocking call, so that an
+ * interrupt ends it like any other error: the line of progress is cleared, the reason is said, and hanging up ends the
+ * load in the daemon.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+struct waiting {
+    struct progress progress;
+    struct hearth_info *info;
+    struct hearth_error *err;
+    bool done;
+    int result;
+};
+
+static void on_progress(void *user, const struct hearth_info *info) {
+    struct waiting *w = user;
+    progress_show(&w->progress, info);
+}
+
+static void on_done(void *user, const struct hearth_info *info, const struct hearth_error *err) {
+    struct waiting *w = user;
+    w->done = true;
+    w->result = err ? (int)err->code : 0;
+    if (err && w->err)
+        *w->err = *err;
+    else if (!err)
+        *w->info = *info;
+}
+
+static int interrupted(struct cli *c, int signals, struct hearth_error *err) {
+    struct signalfd_siginfo s;
+    if (read(signals, &s, sizeof(s)) != (ssize_t)sizeof(s))
+        return 0;
+    c->interrupted = (int)s.ssi_signo;
+    return error_set(err, HEARTH_E_CANCELLED, "ended by SIG%s while it was loading",
+                     sigabbrev_np((int)s.ssi_signo) ? sigabbrev_np((int)s.ssi_signo) : "?");
+}
+
+static int wait_until_done(struct cli *c, struct hearth *h, struct waiting *w, int signals) {
+    struct pollfd fds[] = {{.fd = hearth_fd(h), .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    while (!w->done) {
+        int ready = poll(fds, 2, clock_poll_ms(c->deadline));
+        if (ready < 0 && errno != EINTR)
+            return error_errno(w->err, errno, "cannot wait for the daemon");
+        if (ready == 0 && clock_now() >= c->deadline)
+            return error_set(w->err, HEARTH_E_TIMEOUT, "it was not resident in time");
+        if (ready > 0 && fds[1].revents) {
+            int r = interrupted(c, signals, w->err);
+            if (r != 0)
+                return r;
+        }
+        if (ready > 0 && fds[0].revents) {
+            struct hearth_error broken = HEARTH_ERROR_INIT;
+            int r = hearth_dispatch(h, &broken);
+            if (r != 0 && !w->done) {
+                if (w->err)
+                    *w->err = broken;
+                return r;
+            }
+        }
+    }
+    return w->result;
+}
+
+static int load_reference(struct cli *c, struct hearth *h, const char *ref, struct waiting *w) {
+    sigset_t set, former;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, &former);
+    _cleanup_close_ int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+
+    const struct options *o = &c->options;
+    struct hearth_load_options options = {
+        .verify = o->verify,
+        .include = o->include,
+        .n_include = o->n_include,
+        .exclude = o->exclude,
+        .n_exclude = o->n_exclude,
+        .digests = o->digests,
+        .n_digests = o->n_digests,
+        .progress = w->progress.shown ? on_progress : NULL,
+        .user = w,
+    };
+    int r = hearth_load_start(h, ref, &options, on_done, w, w->err);
+    if (r == 0)
+        r = wait_until_done(c, h, w, signals);
+    sigprocmask(SIG_SETMASK, &former, NULL);
+    return r;
+}
+
+int cli_load(struct cli *c, struct hearth *h, const char *argument, struct hearth_info *out, struct hearth_error *err) {
+    struct waiting w = {.info = out, .err = err};
+    progress_init(&w.progress, c->options.progress, c->options.quiet);
+    char ref[HEARTH_REF_MAX];
+    int r = hearth_ref_from_argument(argument, ref, sizeof(ref), err);
+    if (r == 0)
+        r = load_reference(c, h, ref, &w);
+    progress_end(&w.progress);
+    return r;
+}

@@ -1,0 +1,127 @@
+/* cli/lookup.c: which artifacts an argument means, among those the daemon has. Touches no storage: what is evicted may
+ * be long gone from it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/text.h"
+
+struct list {
+    struct hearth_info *items;
+    size_t n;
+    bool no_memory;
+};
+
+static void collect(void *user, const struct hearth_info *info) {
+    struct list *l = user;
+    struct hearth_info *grown = reallocarray(l->items, l->n + 1, sizeof(*grown));
+    if (!grown) {
+        l->no_memory = true;
+        return;
+    }
+    l->items = grown;
+    l->items[l->n++] = *info;
+}
+
+static int by_reference(const void *a, const void *b) {
+    const struct hearth_info *x = a, *y = b;
+    int order = strcmp(x->ref, y->ref);
+    return order ? order : (x->id > y->id) - (x->id < y->id);
+}
+
+int cli_list(struct cli *c, struct hearth *h, struct hearth_info **out, size_t *n, struct hearth_error *err) {
+    struct list l = {0};
+    int r = hearth_list(h, collect, &l, c->deadline, err);
+    if (r == 0 && l.no_memory)
+        r = error_set(err, HEARTH_E_NO_MEMORY, "out of memory");
+    if (r != 0) {
+        free(l.items);
+        return r;
+    }
+    if (l.n > 0)
+        qsort(l.items, l.n, sizeof(*l.items), by_reference);
+    *out = l.items;
+    *n = l.n;
+    return 0;
+}
+
+bool argument_is_id(const char *argument, uint64_t *id) {
+    return access(argument, F_OK) != 0 && parse_id(argument, id);
+}
+
+/* Drops "." parts and doubled or trailing slashes, in place. ".." stays: it cannot be told without the storage. */
+static void tidy(char *path) {
+    char *to = path;
+    for (const char *from = path; *from;) {
+        size_t part = strcspn(from, "/");
+        if (part > 0 && !(part == 1 && from[0] == '.')) {
+            *to++ = '/';
+            memmove(to, from, part);
+            to += part;
+        }
+        from += part;
+        from += *from == '/';
+    }
+    if (to == path)
+        *to++ = '/';
+    *to = '\0';
+}
+
+/* The argument as an absolute path, whether or not it exists. `out` has room for HEARTH_REF_MAX. */
+static int as_path(const char *argument, char *out, struct hearth_error *err) {
+    _cleanup_free_ char *here = argument[0] == '/' ? NULL : getcwd(NULL, 0);
+    if (argument[0] != '/' && !here)
+        return error_errno(err, errno, "cannot tell the working directory");
+    int n = snprintf(out, HEARTH_REF_MAX, "%s/%s", here ? here : "", argument);
+    if (n < 0 || n >= HEARTH_REF_MAX)
+        return error_set(err, HEARTH_E_INVALID, "the path is too long");
+    tidy(out);
+    return 0;
+}
+
+static bool names(const struct hearth_info *info, const char *argument, const char *path, uint64_t id) {
+    if (id != 0)
+        return info->id == id;
+    if (strcmp(info->ref, argument) == 0)
+        return true;
+    char ref[HEARTH_REF_MAX];
+    memcpy(ref, info->ref, sizeof(ref));
+    if (ref[0] != '/')
+        return false;
+    tidy(ref);
+    return strcmp(ref, path) == 0;
+}
+
+int cli_lookup(struct cli *c, struct hearth *h, const char *argument, struct hearth_info **out, size_t *n,
+               struct hearth_error *err) {
+    uint64_t id = 0;
+    char path[HEARTH_REF_MAX];
+    if (!argument_is_id(argument, &id)) {
+        id = 0;
+        int r = as_path(argument, path, err);
+        if (r != 0)
+            return r;
+    }
+    _cleanup_free_ struct hearth_info *all = NULL;
+    size_t n_all;
+    int r = cli_list(c, h, &all, &n_all, err);
+    if (r != 0)
+        return r;
+    size_t found = 0;
+    for (size_t i = 0; i < n_all; i++)
+        if (names(&all[i], argument, path, id))
+            all[found++] = all[i];
+    if (found == 0) {
+        error_set(err, HEARTH_E_NOT_FOUND, "the daemon has no artifact %s", argument);
+        error_hint(err, "`hearth ls` lists what it has");
+        return HEARTH_E_NOT_FOUND;
+    }
+    *out = steal_ptr(&all);
+    *n = found;
+    return 0;
+}

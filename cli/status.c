@@ -1,0 +1,88 @@
+/* cli/status.c: hearth status */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/table.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/text.h"
+
+static void text(struct json *j, const char *key, const char *value) {
+    json_key(j, key);
+    json_string(j, value);
+}
+
+static void number(struct json *j, const char *key, uint64_t value) {
+    json_key(j, key);
+    json_u64(j, value);
+}
+
+static void print_json(const struct hearth_status *s) {
+    struct json j;
+    document_begin(&j);
+    number(&j, "pid", s->pid);
+    text(&j, "version", s->version);
+    json_path(&j, "socket", s->socket, strlen(s->socket));
+    number(&j, "budget", s->budget_bytes);
+    number(&j, "resident_bytes", s->resident_bytes);
+    number(&j, "clients", s->clients);
+    number(&j, "leases", s->leases);
+    text(&j, "reader", s->reader);
+    text(&j, "direct_io", s->direct_io);
+    text(&j, "backing", s->backing);
+    number(&j, "artifacts", s->artifacts);
+    json_key(&j, "uptime_seconds");
+    json_double(&j, (double)s->uptime_ns / 1e9);
+    json_object_end(&j);
+}
+
+static void row(struct table *t, const char *name, const char *value) {
+    table_cell(t, "%s", name);
+    table_cell(t, "%s", value);
+}
+
+static void print_table(const struct hearth_status *s) {
+    char used[16], budget[16], up[16];
+    _cleanup_table_ struct table *t = table_new("ll");
+    table_cell(t, "daemon");
+    table_cell(t, "hearthd %s, pid %u, up %s", s->version, s->pid, format_duration(s->uptime_ns, up, sizeof(up)));
+    row(t, "socket", s->socket);
+    table_cell(t, "memory");
+    table_cell(t, "%s of %s", format_size(s->resident_bytes, used, sizeof(used)),
+               format_size(s->budget_bytes, budget, sizeof(budget)));
+    table_cell(t, "artifacts");
+    table_cell(t, "%u", s->artifacts);
+    table_cell(t, "clients");
+    table_cell(t, "%u, with %u lease%s", s->clients, s->leases, s->leases == 1 ? "" : "s");
+    row(t, "reader", s->reader);
+    row(t, "direct I/O", s->direct_io);
+    row(t, "backing", s->backing);
+    table_print(t, 0, stdout);
+}
+
+static int status(struct cli *c, struct hearth_error *err) {
+    _cleanup_(cleanup_connection) struct hearth *h = NULL;
+    struct hearth_status s;
+    int r = cli_connect(c, false, &h, err);
+    if (r == 0)
+        r = hearth_get_status(h, c->deadline, &s, err);
+    if (r != 0)
+        return r;
+    if (c->options.json)
+        print_json(&s);
+    else
+        print_table(&s);
+    return 0;
+}
+
+const struct verb verb_status = {
+    .name = "status",
+    .operands = "",
+    .summary = "Show which daemon answers, its memory and how it reads",
+    .examples = "  hearth status\n"
+                "  hearth status --json | jq .resident_bytes\n",
+    .options = OPTIONS_DAEMON,
+    .timeout_ns = 30 * NS_PER_S,
+    .run = status,
+};
