@@ -20,6 +20,8 @@
 #include <hearth/error.h>
 #include <hearth/index.h>
 
+#include "artifact/place.h"
+
 struct file_identity {
     uint64_t device, inode;
     uint64_t bytes;
@@ -41,11 +43,10 @@ struct artifact_skipped {
 };
 
 struct artifact {
-    char *ref;                   /* the absolute path it was asked for by */
+    char *ref;                   /* the absolute path it was asked for by, without "//", "/./" and a '/' at its end */
     bool is_file;                /* the reference is one file: files[0].path is its base name */
-    int directory;               /* O_PATH descriptor of the directory all paths are relative to */
-    int repository;              /* O_PATH descriptor of the Hugging Face repository around it, or -1 */
-    char *inside;                /* with `repository`: the artifact's path inside it, "snapshots/COMMIT" */
+    struct place place;          /* the directory that all paths are relative to */
+    char *opened_as;             /* is_file: its name in `place`; not files[0].path when the reference is a link */
     uint64_t bytes;              /* the sum of the files' sizes */
     struct artifact_file *files; /* sorted by path */
     size_t n_files;
@@ -71,7 +72,9 @@ struct artifact_request {
     uint32_t policy; /* anything that makes it another load (the verify policy); goes into the key */
 };
 
-#define ARTIFACT_FILES_MAX 100000u
+#define ARTIFACT_FILES_MAX 100000u /* entries met on the way, those left out and directories included */
+#define ARTIFACT_DEPTH_MAX 32u     /* directories inside one another */
+#define ARTIFACT_PATTERN_MAX 4096u /* bytes of an include or exclude */
 
 /* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, a digest for a file that is not there), UNSAFE (a link that
  * leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read as one), IO. */
@@ -92,3 +95,5 @@ int artifact_changed(const struct artifact *a, size_t i, const struct file_ident
 
 /* The full path of file i for messages, in a buffer of the caller. Returns buffer. */
 char *artifact_path(const struct artifact *a, size_t i, char *buffer, size_t size);
+/* The same for any path inside the artifact; "" is the artifact itself. */
+char *artifact_join(const struct artifact *a, const char *path, char *buffer, size_t size);

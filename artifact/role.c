@@ -4,9 +4,12 @@
  */
 #include "artifact/role.h"
 
-#include <fnmatch.h>
+#include <ctype.h>
+#include <limits.h>
 #include <stddef.h>
 #include <string.h>
+
+#include "artifact/glob.h"
 
 struct rule {
     const char *pattern; /* of the base name */
@@ -126,11 +129,14 @@ static const struct rule rules[] = {
 
 enum hearth_role role_of(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
-        const char *subject = strchr(rules[i].pattern, '/') ? path : name;
-        if (fnmatch(rules[i].pattern, subject, FNM_CASEFOLD) == 0)
+    char lower[NAME_MAX + 1];
+    size_t n = 0;
+    for (; name[n] && n < NAME_MAX; n++)
+        lower[n] = (char)tolower((unsigned char)name[n]);
+    lower[n] = '\0';
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+        if (glob_match(rules[i].pattern, lower))
             return rules[i].role;
-    }
     return HEARTH_ROLE_OTHER;
 }
 

@@ -1,0 +1,179 @@
+/* From a reference to an artifact. The reference itself may lead through any links; what it leads to is then held by a
+ * descriptor, and all else is relative to that. Only magic links (/proc/PID/fd, root, cwd) are not followed: they would
+ * mean the daemon's own files, not those of whoever asks.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "artifact/artifact.h"
+#include "artifact/digests.h"
+#include "artifact/key.h"
+#include "artifact/walk.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+
+DEFINE_CLEANUP(struct artifact *, cleanup_artifact, artifact_free)
+
+static int fail_errno(const char *ref, int sys_errno, const char *what, struct hearth_error *err) {
+    int r = error_errno(err, sys_errno, "%s", what);
+    error_at(err, ref, HEARTH_NO_OFFSET);
+    return r;
+}
+
+static int no_memory(struct hearth_error *err) {
+    return error_set(err, HEARTH_E_NO_MEMORY, "no memory for an artifact");
+}
+
+/* Without "//", "/./" and a '/' at the end, so that one artifact has one reference. ".." stays: behind a link it is not
+ * what it seems. */
+static char *tidy(const char *ref) {
+    char *out = malloc(strlen(ref) + 1), *to = out;
+    if (!out)
+        return NULL;
+    for (const char *from = ref; *from;) {
+        size_t n = strcspn(from, "/");
+        if (n > 0 && !(n == 1 && *from == '.')) {
+            *to++ = '/';
+            memcpy(to, from, n);
+            to += n;
+        }
+        from += n + (from[n] == '/');
+    }
+    if (to == out)
+        *to++ = '/';
+    *to = '\0';
+    return out;
+}
+
+static int check_request(const struct artifact_request *r, struct hearth_error *err) {
+    if (!r->ref || *r->ref != '/' || strlen(r->ref) >= PATH_MAX)
+        return error_set(err, HEARTH_E_INVALID, "a reference on storage is an absolute path of at most %d bytes",
+                         PATH_MAX - 1);
+    for (size_t i = 0; i < r->n_include + r->n_exclude; i++) {
+        const char *pattern = i < r->n_include ? r->include[i] : r->exclude[i - r->n_include];
+        if (!*pattern || strlen(pattern) >= ARTIFACT_PATTERN_MAX)
+            return error_set(err, HEARTH_E_INVALID, "a pattern that includes or excludes has 1 to %u bytes",
+                             ARTIFACT_PATTERN_MAX - 1);
+    }
+    return 0;
+}
+
+static int compare_files(const void *x, const void *y) {
+    return strcmp(((const struct artifact_file *)x)->path, ((const struct artifact_file *)y)->path);
+}
+
+static int compare_skipped(const void *x, const void *y) {
+    return strcmp(((const struct artifact_skipped *)x)->path, ((const struct artifact_skipped *)y)->path);
+}
+
+/* Takes fd over. */
+static int resolve_directory(const struct artifact_request *r, struct artifact *a, int fd, struct hearth_error *err) {
+    int e = place_init(&a->place, fd);
+    if (e < 0)
+        return fail_errno(a->ref, -e, "the artifact's directory cannot be reached", err);
+    _cleanup_(digest_files_deinit) struct digest_files found = {0};
+    e = walk_artifact(r, a, &found, err);
+    if (e)
+        return e;
+    if (a->n_skipped > 0)
+        qsort(a->skipped, a->n_skipped, sizeof(*a->skipped), compare_skipped);
+    if (a->n_files == 0) {
+        error_set(err, HEARTH_E_INVALID, "there are no files in the artifact");
+        error_at(err, a->ref, HEARTH_NO_OFFSET);
+        if (a->n_skipped > 0) {
+            error_found(err, "%zu left out, the first as: %s", a->n_skipped, a->skipped[0].reason);
+            error_hint(err, "say which to take with --include");
+        }
+        return HEARTH_E_INVALID;
+    }
+    qsort(a->files, a->n_files, sizeof(*a->files), compare_files);
+    return digests_of_directory(a, r, &found, err);
+}
+
+/* The directory above a path, which is cut there; *name is the last part. */
+static int open_above(char *path, const char **name, struct place *out) {
+    char *slash = strrchr(path, '/');
+    if (!slash)
+        return -ENOENT;
+    *name = slash + 1;
+    *slash = '\0';
+    int fd = open(slash == path ? "/" : path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : place_init(out, fd);
+}
+
+/* The reference may be a link to anywhere: the artifact is in the place where the file really lies, and is called as
+ * the reference calls it. */
+static int resolve_file(struct artifact *a, int fd, const struct stat *st, struct hearth_error *err) {
+    _cleanup_free_ char *real = descriptor_path(fd), *ref = strdup(a->ref);
+    _cleanup_(place_deinit) struct place beside = PLACE_NULL;
+    const char *real_name, *name;
+    if (!real || !ref)
+        return fail_errno(a->ref, errno, "the file's path cannot be found out", err);
+    int e = open_above(real, &real_name, &a->place);
+    if (e == 0)
+        e = open_above(ref, &name, &beside);
+    if (e < 0)
+        return fail_errno(a->ref, -e, "the file's directory cannot be opened", err);
+    a->is_file = true;
+    a->opened_as = strdup(real_name);
+    if (!a->opened_as)
+        return no_memory(err);
+    size_t room = 0;
+    e = walk_add_file(a, &room, name, st, err);
+    if (e == 0)
+        e = digests_beside_file(a, &a->place, real_name, err);
+    if (e == 0 && (strcmp(name, real_name) != 0 || strcmp(a->place.real, beside.real) != 0))
+        e = digests_beside_file(a, &beside, name, err);
+    return e;
+}
+
+int artifact_resolve(const struct artifact_request *r, struct artifact **out, struct hearth_error *err) {
+    int e = check_request(r, err);
+    if (e)
+        return e;
+    _cleanup_(cleanup_artifact) struct artifact *a = calloc(1, sizeof(*a));
+    if (!a)
+        return no_memory(err);
+    a->place = (struct place)PLACE_NULL;
+    a->ref = tidy(r->ref);
+    if (!a->ref)
+        return no_memory(err);
+
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+    _cleanup_close_ int fd = (int)syscall(SYS_openat2, AT_FDCWD, r->ref, &how, sizeof(how));
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return fail_errno(a->ref, errno, "the artifact cannot be opened", err);
+    if (S_ISDIR(st.st_mode))
+        e = resolve_directory(r, a, steal_fd(&fd), err);
+    else
+        e = resolve_file(a, fd, &st, err);
+    if (e == 0)
+        e = digests_of_request(a, r, err);
+    if (e == 0)
+        e = artifact_make_key(a, r, err);
+    if (e == 0)
+        *out = steal_ptr(&a);
+    return e;
+}
+
+struct artifact *artifact_free(struct artifact *a) {
+    if (!a)
+        return NULL;
+    for (size_t i = 0; i < a->n_files; i++)
+        free(a->files[i].path);
+    for (size_t i = 0; i < a->n_skipped; i++)
+        free(a->skipped[i].path);
+    free(a->files);
+    free(a->skipped);
+    free(a->opened_as);
+    free(a->ref);
+    place_deinit(&a->place);
+    free(a);
+    return NULL;
+}

@@ -1,0 +1,14 @@
+/* artifact/walk.h: from a directory to the list of its files, by the rules of artifact/select.h. Part of resolving. */
+#pragma once
+
+#include <hearth/error.h>
+
+#include "artifact/artifact.h"
+#include "artifact/digests.h"
+
+/* Fills a->files and a->skipped (neither sorted) from a->place, and adds the digest files met to *found. */
+int walk_artifact(const struct artifact_request *r, struct artifact *a, struct digest_files *found,
+                  struct hearth_error *err);
+
+/* Adds a file to a->files, whose room is `*room` entries; takes a copy of path. */
+int walk_add_file(struct artifact *a, size_t *room, const char *path, const struct stat *st, struct hearth_error *err);
