@@ -1,0 +1,490 @@
+/* daemon/artifacts.c: see artifacts.h. */
+#include "daemon/artifacts.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <hearth/hearth.h>
+
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/text.h"
+
+#define BUCKETS 256u
+#define PROGRESS_NS (NS_PER_S / 10)
+
+LIST_HEAD(bucket, generation);
+
+struct artifacts {
+    struct artifacts_options o;
+    struct bucket buckets[BUCKETS]; /* ids are random: their low bits are the hash */
+    TAILQ_HEAD(, generation) all;
+    unsigned loading, failures;
+    struct loop_timer progress;
+};
+
+static void start_queued(struct artifacts *a);
+
+/* ---- the table ---- */
+
+struct generation *artifacts_find(struct artifacts *a, uint64_t id) {
+    struct generation *g;
+    LIST_FOREACH(g, &a->buckets[id % BUCKETS], bucket)
+    if (g->id == id && !g->ending)
+        return g;
+    return NULL;
+}
+
+struct generation *artifacts_next(struct artifacts *a, const struct generation *g) {
+    struct generation *next = g ? TAILQ_NEXT(g, link) : TAILQ_FIRST(&a->all);
+    while (next && next->ending)
+        next = TAILQ_NEXT(next, link);
+    return next;
+}
+
+/* Ids are random, so that one that a client kept over a restart names nothing rather than another artifact. */
+static uint64_t new_id(struct artifacts *a) {
+    uint64_t id;
+    do {
+        if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+            id = clock_now() * UINT64_C(0x9e3779b97f4a7c15);
+        id &= (UINT64_C(1) << 48) - 1;
+    } while (id == 0 || artifacts_find(a, id));
+    return id;
+}
+
+bool artifacts_busy(const struct artifacts *a) {
+    const struct generation *g;
+    if (a->loading)
+        return true;
+    TAILQ_FOREACH(g, &a->all, link)
+    if (g->state < HEARTH_STATE_RESIDENT)
+        return true;
+    return false;
+}
+
+/* The end of a generation's life, whatever it was. */
+static void drop(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    if (g->resident)
+        a->o.events.dropped(a->o.user, g);
+    a->failures -= g->state == HEARTH_STATE_FAILED;
+    LIST_REMOVE(g, bucket);
+    TAILQ_REMOVE(&a->all, g, link);
+    struct charge charged = g->charged;
+    generation_free(g);
+    budget_refund(a->o.budget, charged);
+}
+
+/* ---- those who wait ---- */
+
+static void progress_tick(void *user) {
+    struct artifacts *a = user;
+    uint64_t now = clock_now(), next = LOOP_NEVER;
+    struct generation *g;
+    struct waiter *w;
+    TAILQ_FOREACH(g, &a->all, link) {
+        if (g->state != HEARTH_STATE_QUEUED && g->state != HEARTH_STATE_LOADING)
+            continue;
+        TAILQ_FOREACH(w, &g->waiters, link) {
+            if (!w->progress)
+                continue;
+            if (now - w->progress_ns >= PROGRESS_NS) {
+                w->progress_ns = now;
+                a->o.events.progress(a->o.user, w, g);
+            }
+            if (w->progress_ns + PROGRESS_NS < next)
+                next = w->progress_ns + PROGRESS_NS;
+        }
+    }
+    loop_timer_set(a->o.loop, &a->progress, next);
+}
+
+static void finish(struct generation *g, struct waiter *w, const struct hearth_error *err) {
+    TAILQ_REMOVE(&g->waiters, w, link);
+    g->artifacts->o.events.finished(g->artifacts->o.user, w, g, err);
+    free(w);
+}
+
+static void finish_all(struct generation *g, const struct hearth_error *err) {
+    for (struct waiter *w; (w = TAILQ_FIRST(&g->waiters));)
+        finish(g, w, err);
+}
+
+/* Tells a waiter how things stand: at once with the end, if it has come, else with the id. */
+static void tell(struct generation *g, struct waiter *w) {
+    struct artifacts *a = g->artifacts;
+    if (g->state == HEARTH_STATE_FAILED) {
+        finish(g, w, g->reason);
+    } else if (g->state == HEARTH_STATE_RESIDENT) {
+        finish(g, w, NULL);
+    } else if (g->state != HEARTH_STATE_RESOLVING && w->no_wait) {
+        g->keep = true;
+        finish(g, w, NULL);
+    } else if (g->state != HEARTH_STATE_RESOLVING && w->progress) {
+        w->progress_ns = clock_now();
+        a->o.events.progress(a->o.user, w, g);
+        if (a->progress.at == 0 || a->progress.at == LOOP_NEVER)
+            loop_timer_set(a->o.loop, &a->progress, w->progress_ns + PROGRESS_NS);
+    }
+}
+
+/* ---- steps ---- */
+
+static void failed(struct generation *g, const struct hearth_error *err) {
+    struct artifacts *a = g->artifacts;
+    budget_settle(a->o.budget, &g->charged, (struct charge){0, 0});
+    g->artifact = artifact_free(g->artifact);
+    g->seconds_ns = clock_now() - g->start_ns;
+    g->reason = malloc(sizeof(*g->reason));
+    if (g->reason)
+        *g->reason = *err;
+    finish_all(g, err);
+    if (!g->reason) { /* told to those who waited; there is no memory to keep it */
+        drop(g);
+        return;
+    }
+    g->state = HEARTH_STATE_FAILED;
+    if (++a->failures <= FAILURES_KEPT)
+        return;
+    struct generation *oldest;
+    TAILQ_FOREACH(oldest, &a->all, link)
+    if (oldest->state == HEARTH_STATE_FAILED)
+        break;
+    drop(oldest);
+}
+
+static struct charge charge_of(const struct resident *r) {
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t index = (r->index_bytes + page - 1) / page * page;
+    return (struct charge){.bytes = r->resident_bytes + index, .fds = r->n_blobs + 3};
+}
+
+static void resident(struct generation *g, struct resident *r) {
+    struct artifacts *a = g->artifacts;
+    g->resident = r;
+    g->state = HEARTH_STATE_RESIDENT;
+    g->keep = false;
+    g->seconds_ns = clock_now() - g->start_ns;
+    budget_settle(a->o.budget, &g->charged, charge_of(r));
+    finish_all(g, NULL);
+    a->o.events.loaded(a->o.user, g);
+    for (struct generation *other = TAILQ_FIRST(&a->all), *next; other; other = next) {
+        next = TAILQ_NEXT(other, link);
+        if (other->state == HEARTH_STATE_FAILED && strcmp(other->spec->ref, g->spec->ref) == 0)
+            drop(other);
+    }
+}
+
+/* On the loop, when the load has ended either way. */
+static void load_ended(void *user) {
+    struct generation *g = user;
+    struct artifacts *a = g->artifacts;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct resident *r = NULL;
+    int e = load_take(g->load, &r, &err);
+    g->load = load_free(g->load);
+    a->loading--;
+    if (g->ending) { /* whoever waited has been told */
+        resident_free(r);
+        drop(g);
+    } else if (e) {
+        char context[64], id[ID_TEXT_BYTES];
+        snprintf(context, sizeof(context), "load %s failed", format_id(g->id, id));
+        log_failure(LOG_WARNING, context, &err);
+        failed(g, &err);
+    } else {
+        resident(g, r);
+    }
+    start_queued(a);
+}
+
+/* On the load's own thread. */
+static void hand_over(void *user, struct load *l) {
+    (void)l;
+    struct generation *g = user;
+    loop_post(g->artifacts->o.loop, &g->load_ended);
+}
+
+static void start_load(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    g->load_ended = (struct loop_job){.run = load_ended, .user = g};
+    const struct load_request request = {
+        .id = g->id,
+        .start_ns = g->start_ns,
+        .resolve = g->resolved,
+        .artifact = steal_ptr(&g->artifact),
+        .verify = g->spec->verify,
+        .done = hand_over,
+        .user = g,
+    };
+    g->state = HEARTH_STATE_LOADING;
+    a->loading++;
+    if (load_start(a->o.engine, &request, &g->load, &err)) {
+        a->loading--;
+        log_failure(LOG_WARNING, "a load cannot be started", &err);
+        failed(g, &err);
+    }
+}
+
+/* True while memory is on its way back: a load that does not fit may fit when it has come. */
+static bool memory_is_coming_back(const struct artifacts *a) {
+    const struct generation *g;
+    TAILQ_FOREACH(g, &a->all, link)
+    if (g->ending)
+        return true;
+    return false;
+}
+
+static void start_queued(struct artifacts *a) {
+    struct generation *g = TAILQ_FIRST(&a->all);
+    while (g && a->loading < a->o.loads_at_once) {
+        struct hearth_error err = HEARTH_ERROR_INIT;
+        struct charge c = {0, 0};
+        int r = g->state == HEARTH_STATE_QUEUED ? 0 : -1;
+        if (r == 0) {
+            c = budget_estimate(g->artifact);
+            r = budget_charge(a->o.budget, c, g->spec->ref, &err);
+        }
+        if (r == 0) {
+            g->charged = c;
+            start_load(g);
+        } else if (r > 0 && (!budget_could_fit(a->o.budget, c) || !memory_is_coming_back(a))) {
+            log_failure(LOG_WARNING, "a load is refused", &err);
+            failed(g, &err);
+        } else {
+            g = TAILQ_NEXT(g, link);
+            continue;
+        }
+        g = TAILQ_FIRST(&a->all); /* a failure may have dropped any older one */
+    }
+}
+
+static struct generation *find_key(struct artifacts *a, const uint8_t key[32]) {
+    struct generation *g;
+    TAILQ_FOREACH(g, &a->all, link)
+    if (g->state >= HEARTH_STATE_QUEUED && g->state <= HEARTH_STATE_RESIDENT && !g->ending &&
+        memcmp(g->key, key, sizeof(g->key)) == 0)
+        return g;
+    return NULL;
+}
+
+static void go_stale(struct generation *g) {
+    char id[ID_TEXT_BYTES];
+    if (g->stale)
+        return;
+    g->stale = true;
+    log_info("%s is stale: its files on disk have changed%s", format_id(g->id, id), g->leases ? "" : "; dropped");
+    if (!g->leases)
+        drop(g);
+}
+
+/* Marks the residents that `now` (NULL: nothing is there) shows to be out of date. */
+static void mark_stale(struct artifacts *a, const struct load_spec *spec, const struct artifact *now) {
+    for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
+        next = TAILQ_NEXT(g, link);
+        if (g->state == HEARTH_STATE_RESIDENT && strcmp(g->spec->ref, spec->ref) == 0 &&
+            (!now || generation_is_stale(g, spec, now)))
+            go_stale(g);
+    }
+}
+
+static struct hearth_span since(struct hearth_span s, uint64_t start) {
+    return (struct hearth_span){s.start_ns > start ? s.start_ns - start : 0, s.end_ns > start ? s.end_ns - start : 0};
+}
+
+static void resolved(void *user, struct artifact *artifact, struct hearth_span span, const struct hearth_error *err) {
+    struct generation *g = user, *known;
+    struct artifacts *a = g->artifacts;
+    struct waiter *w, *next;
+    g->resolve = NULL;
+    if (err) {
+        if (err->code == HEARTH_E_NOT_FOUND)
+            mark_stale(a, g->spec, NULL);
+        log_failure(LOG_INFO, "a reference cannot be resolved", err);
+        finish_all(g, err);
+        drop(g);
+        return;
+    }
+    TAILQ_FOREACH(w, &g->waiters, link)
+    w->resolve = since(span, w->start_ns);
+    mark_stale(a, g->spec, artifact);
+    known = find_key(a, artifact->key);
+    if (known) { /* the same files, asked for in the same way */
+        artifact_free(artifact);
+        known->stale = false;
+        while ((w = TAILQ_FIRST(&g->waiters))) {
+            TAILQ_REMOVE(&g->waiters, w, link);
+            TAILQ_INSERT_TAIL(&known->waiters, w, link);
+            w->shared = true;
+            w->found_resident = known->state == HEARTH_STATE_RESIDENT;
+            tell(known, w);
+        }
+        drop(g);
+        return;
+    }
+    g->resolved = since(span, g->start_ns);
+    g->artifact = artifact;
+    memcpy(g->key, artifact->key, sizeof(g->key));
+    g->bytes = artifact->bytes;
+    g->n_files = (uint32_t)artifact->n_files;
+    g->state = HEARTH_STATE_QUEUED;
+    for (w = TAILQ_FIRST(&g->waiters); w; w = next) {
+        next = TAILQ_NEXT(w, link);
+        tell(g, w);
+    }
+    start_queued(a);
+}
+
+/* ---- requests ---- */
+
+static struct waiter *add_waiter(struct generation *g, const struct waiter *request) {
+    struct waiter *w = malloc(sizeof(*w));
+    if (!w)
+        return NULL;
+    *w = (struct waiter){.client = request->client,
+                         .serial = request->serial,
+                         .progress = request->progress,
+                         .no_wait = request->no_wait,
+                         .start_ns = clock_now()};
+    TAILQ_INSERT_TAIL(&g->waiters, w, link);
+    return w;
+}
+
+static void refuse(struct artifacts *a, const struct waiter *request, const struct generation *g) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    error_set(&err, HEARTH_E_NO_MEMORY, "no memory for the request");
+    a->o.events.finished(a->o.user, request, g, &err);
+}
+
+void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct generation *g = generation_new(new_id(a), spec);
+    if (!g) {
+        refuse(a, request, NULL);
+        return;
+    }
+    g->artifacts = a;
+    LIST_INSERT_HEAD(&a->buckets[g->id % BUCKETS], g, bucket);
+    TAILQ_INSERT_TAIL(&a->all, g, link);
+    if (!add_waiter(g, request)) {
+        refuse(a, request, g);
+        drop(g);
+    } else if (resolve_start(a->o.resolver, spec, resolved, g, &g->resolve, &err)) {
+        finish_all(g, &err);
+        drop(g);
+    }
+}
+
+void artifacts_watch(struct artifacts *a, struct generation *g, const struct waiter *request) {
+    struct waiter *w = add_waiter(g, request);
+    if (w)
+        tell(g, w);
+    else
+        refuse(a, request, g);
+}
+
+/* Ends what is under way, without a word to anybody. g may be gone afterwards. */
+static void abandon(struct generation *g) {
+    if (g->state == HEARTH_STATE_LOADING) {
+        if (!g->ending)
+            load_cancel(g->load);
+        g->ending = true;
+        return;
+    }
+    if (g->state == HEARTH_STATE_RESOLVING)
+        resolve_drop(g->resolve);
+    drop(g);
+}
+
+void artifacts_forget(struct artifacts *a, const void *client) {
+    for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
+        next = TAILQ_NEXT(g, link);
+        bool left = false;
+        for (struct waiter *w = TAILQ_FIRST(&g->waiters), *after; w; w = after) {
+            after = TAILQ_NEXT(w, link);
+            if (w->client != client)
+                continue;
+            TAILQ_REMOVE(&g->waiters, w, link);
+            free(w);
+            left = true;
+        }
+        if (left && !g->keep && TAILQ_EMPTY(&g->waiters))
+            abandon(g);
+    }
+}
+
+int artifacts_lease(struct generation *g, struct hearth_error *err) {
+    char id[ID_TEXT_BYTES];
+    if (g->state == HEARTH_STATE_RESIDENT) {
+        g->leases++;
+        return 0;
+    }
+    if (g->state == HEARTH_STATE_FAILED) {
+        if (err)
+            *err = *g->reason;
+        return g->reason->code;
+    }
+    if (g->state == HEARTH_STATE_GONE)
+        return error_set(err, HEARTH_E_NOT_FOUND, "artifact %s was evicted", format_id(g->id, id));
+    return error_set(err, HEARTH_E_BUSY, "artifact %s is %s, not resident yet", format_id(g->id, id),
+                     hearth_state_name(g->state));
+}
+
+void artifacts_unlease(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    if (--g->leases == 0 && (g->stale || g->state == HEARTH_STATE_GONE)) {
+        drop(g);
+        start_queued(a);
+    }
+}
+
+static void evict(struct generation *g, const struct hearth_error *why) {
+    finish_all(g, why);
+    if (g->leases)
+        g->state = HEARTH_STATE_GONE;
+    else if (g->state < HEARTH_STATE_RESIDENT)
+        abandon(g);
+    else
+        drop(g);
+}
+
+void artifacts_evict(struct generation *g, const struct hearth_error *why) {
+    struct artifacts *a = g->artifacts;
+    evict(g, why);
+    start_queued(a);
+}
+
+void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why) {
+    for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
+        next = TAILQ_NEXT(g, link);
+        evict(g, why);
+    }
+}
+
+/* ---- making and freeing ---- */
+
+int artifacts_new(const struct artifacts_options *options, struct artifacts **out, struct hearth_error *err) {
+    struct artifacts *a = calloc(1, sizeof(*a));
+    if (!a)
+        return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the table of artifacts");
+    a->o = *options;
+    TAILQ_INIT(&a->all);
+    a->progress = (struct loop_timer){.due = progress_tick, .user = a};
+    *out = a;
+    return 0;
+}
+
+struct artifacts *artifacts_free(struct artifacts *a) {
+    if (!a)
+        return NULL;
+    for (struct generation *g; (g = TAILQ_FIRST(&a->all));)
+        drop(g);
+    free(a);
+    return NULL;
+}

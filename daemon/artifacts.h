@@ -1,0 +1,90 @@
+/* daemon/artifacts.h: all artifacts of this daemon, and the one place that makes the steps of their lives.
+ *
+ *     resolving -> queued -> loading -> resident -> gone
+ *         \           \         \
+ *          dropped     `---------`--> failed
+ *
+ * A LOAD makes a generation and has its reference resolved. The files' identities then give it its key: a generation
+ * with the same key that is resident, or on its way, takes over the request, and the new one is dropped; else it is
+ * charged to the budget, queued, and loaded.
+ *
+ * STALE. When a resolve shows other files than those a resident generation of the same reference was made of, or none
+ * at all, that generation is stale: it can still be attached by its id, and goes with its last lease, at once if it has
+ * none.
+ *
+ * CANCELLED. What nobody waits for any more is not worth its disk time: a load ends when its last waiter goes, unless
+ * it was asked for with NO_WAIT and has been answered. What was cancelled is found and listed no more; it stays charged
+ * until its memory has come back, and a load that does not fit before waits for that.
+ *
+ * FAILED. The last FAILURES_KEPT failed loads can be listed and watched, so that somebody who came back for a load that
+ * he left alone learns why it failed. A failure is forgotten when newer ones take its place, when the same reference
+ * becomes resident, or by EVICT. A reference that cannot be resolved never had an id, and is not kept.
+ *
+ * GONE. A leased generation that is evicted by force cannot be attached any more. It is listed, and charged, until its
+ * last lease ends. What its clients keep mapped after that cannot be seen here.
+ *
+ * Answers are given by the callbacks, from inside any call but artifacts_find() and artifacts_next(), or from the loop.
+ *
+ * Thread rule: the event loop's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <hearth/error.h>
+
+#include "daemon/budget.h"
+#include "daemon/generation.h"
+#include "daemon/loop.h"
+#include "loader/loader.h"
+
+#define FAILURES_KEPT 16u
+
+struct artifacts_events {
+    /* Something is known that this waiter wants to know. */
+    void (*progress)(void *user, const struct waiter *w, const struct generation *g);
+    /* The request is over: err is NULL, or says why it failed. */
+    void (*finished)(void *user, const struct waiter *w, const struct generation *g, const struct hearth_error *err);
+    /* A load ended well. */
+    void (*loaded)(void *user, const struct generation *g);
+    /* Its memory is about to go: whoever keeps descriptors of it gives them up. */
+    void (*dropped)(void *user, struct generation *g);
+};
+
+struct artifacts_options {
+    struct loop *loop;
+    struct engine *engine;
+    struct resolver *resolver;
+    struct budget *budget;
+    unsigned loads_at_once;
+    struct artifacts_events events;
+    void *user;
+};
+
+/* Errors: NO_MEMORY, SYSTEM. */
+int artifacts_new(const struct artifacts_options *options, struct artifacts **out, struct hearth_error *err);
+/* Nothing may be under way (artifacts_busy()). Returns NULL; NULL is allowed. */
+struct artifacts *artifacts_free(struct artifacts *a);
+
+struct generation *artifacts_find(struct artifacts *a, uint64_t id);
+/* All of them, oldest first: NULL gives the first. */
+struct generation *artifacts_next(struct artifacts *a, const struct generation *g);
+
+/* A request, as a waiter to be copied: the fields up to no_wait. Always ends in finished(). */
+void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request);
+void artifacts_watch(struct artifacts *a, struct generation *g, const struct waiter *request);
+/* Forgets all requests of a client, and cancels what only it waited for. */
+void artifacts_forget(struct artifacts *a, const void *client);
+
+/* Errors: BUSY (not resident yet), NOT_FOUND (gone), the load's own when it failed. */
+int artifacts_lease(struct generation *g, struct hearth_error *err);
+/* g may be gone afterwards. */
+void artifacts_unlease(struct generation *g);
+
+/* Drops it, leased or not: it is for the caller to have asked whether that is wanted. `why` is for those who wait. */
+void artifacts_evict(struct generation *g, const struct hearth_error *why);
+/* Cancels everything under way and drops what can be. `why` is for those who wait. */
+void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why);
+/* True while a resolve is wanted or a load is under way, cancelled ones included. */
+bool artifacts_busy(const struct artifacts *a);

@@ -1,0 +1,38 @@
+/* daemon/budget.h: how much memory and how many descriptors artifacts may hold.
+ *
+ * An artifact is charged before its load begins, by an estimate that is not below what it will hold, and refunded when
+ * its memory is really given back. A load that does not fit is refused with the figures; nothing is evicted for it.
+ *
+ * Thread rule: the event loop's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <hearth/error.h>
+
+struct artifact;
+
+struct charge {
+    uint64_t bytes, fds;
+};
+
+struct budget {
+    struct charge limit, used;
+};
+
+/* `bytes`: 0 chooses 80 % of the memory that is available now. Raises the soft limit on descriptors to the hard one;
+ * a part of it is left to connections and to the program itself. Errors: SYSTEM. */
+int budget_init(struct budget *b, uint64_t bytes, struct hearth_error *err);
+
+/* What an artifact will hold at most: whole pages, on huge pages where a file is large enough for one. */
+struct charge budget_estimate(const struct artifact *a);
+
+/* Errors: TOO_LARGE, NO_FDS: what was asked, what is in use, what is allowed. `what` names it in the message. */
+int budget_charge(struct budget *b, struct charge c, const char *what, struct hearth_error *err);
+/* True if it would fit into an empty budget. */
+bool budget_could_fit(const struct budget *b, struct charge c);
+void budget_refund(struct budget *b, struct charge c);
+/* Replaces a charge by what turned out, which is owed even where it is more than was asked for. */
+void budget_settle(struct budget *b, struct charge *charged, struct charge actual);

@@ -1,0 +1,43 @@
+/* daemon/client.h: what the daemon remembers of one connection: its leases.
+ *
+ * Thread rule: the event loop's.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <hearth/error.h>
+
+#include "daemon/generation.h"
+#include "ipc/server.h"
+
+struct lease {
+    struct generation *g;
+    uint32_t count;
+};
+
+#define LEASES_INLINE 8u
+
+struct client {
+    LIST_ENTRY(client) link;
+    struct ipc_peer *peer;
+    struct lease *leases; /* in no order; `inline_leases` until they are more */
+    unsigned n_leases, capacity;
+    struct lease inline_leases[LEASES_INLINE];
+};
+LIST_HEAD(client_list, client);
+
+/* The client of a peer: made and put in the list at its first request. NULL when there is no memory. */
+struct client *client_of(struct client_list *all, struct ipc_peer *p);
+/* It must have no leases. */
+void client_free(struct client *c);
+
+/* The client's lease on g, or NULL. */
+struct lease *client_lease(struct client *c, const struct generation *g);
+/* Room for one more; a count of 0. Errors: NO_MEMORY. */
+int client_lease_add(struct client *c, struct generation *g, struct lease **out, struct hearth_error *err);
+void client_lease_remove(struct client *c, struct lease *l);
+
+/* Names those who hold g, "python3 (pid 12), 3 more": at most `size` bytes. */
+void client_holders(const struct client_list *all, const struct generation *g, char *buffer, size_t size);

@@ -1,0 +1,197 @@
+/* daemon/daemon.c: the life of hearthd: start, serve, end. See daemon.h.
+ *
+ * The end is a state, not a jump: the server goes first, and the socket file with it, so that nobody new comes and the
+ * next daemon can start; those who wait are answered; loads are cancelled; and the loop runs on until each has given
+ * its memory back. A storage that hangs may hold that up for as long as it likes; a second signal does not wait.
+ */
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "daemon/internal.h"
+#include "daemon/service.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/text.h"
+
+#define SPARES_MAX 1024u
+#define SPARES_SHARE 8
+
+/* ---- the end ---- */
+
+void daemon_stop(struct daemon *d, const char *why) {
+    if (d->stopping)
+        return;
+    d->stopping = true;
+    log_notice("ending: %s", why);
+    service_stopping();
+}
+
+/* Not from inside a request: the peers go with the server. */
+static void wind_down(struct daemon *d) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: hearthd is ending");
+    artifacts_evict_all(d->artifacts, &err);
+    loop_unwatch(d->loop, ipc_server_fd(d->server));
+    d->server = ipc_server_free(d->server);
+}
+
+static void before_wait(void *user) {
+    struct daemon *d = user;
+    if (!d->stopping)
+        return;
+    if (d->server)
+        wind_down(d);
+    if (!artifacts_busy(d->artifacts))
+        loop_quit(d->loop);
+}
+
+static void on_signal(void *user) {
+    struct daemon *d = user;
+    struct signalfd_siginfo info;
+    char why[64];
+    if (read(d->signal_fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (d->stopping) {
+        log_warning("a second signal: ending at once");
+        _exit(128 + (int)info.ssi_signo);
+    }
+    snprintf(why, sizeof(why), "signal %u from pid %u", info.ssi_signo, info.ssi_pid);
+    daemon_stop(d, why);
+}
+
+/* ---- timers ---- */
+
+static void on_idle(void *user) {
+    struct daemon *d = user;
+    uint64_t now = clock_now(), end = d->used_ns + d->options.idle_exit_ns;
+    if (d->leases || artifacts_busy(d->artifacts))
+        end = now + d->options.idle_exit_ns; /* used_ns tells more when they have ended */
+    if (end > now)
+        loop_timer_set(d->loop, &d->idle, end);
+    else
+        daemon_stop(d, "idle for as long as idle-exit allows");
+}
+
+static void on_watchdog(void *user) {
+    struct daemon *d = user;
+    service_alive();
+    loop_timer_set(d->loop, &d->watchdog, clock_now() + service_watchdog());
+}
+
+static void on_server(void *user) {
+    struct daemon *d = user;
+    ipc_server_dispatch(d->server);
+}
+
+/* ---- the start ---- */
+
+/* Before any thread is made, so that all of them leave these signals to the loop. SIGIO would come from leases on
+ * descriptors, and is of no use to anybody here. */
+static int take_signals(struct daemon *d, struct hearth_error *err) {
+    sigset_t ours, blocked;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGHUP);
+    blocked = ours;
+    sigaddset(&blocked, SIGIO);
+    pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    d->signal_fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (d->signal_fd < 0)
+        return error_errno(err, errno, "signals cannot be taken as a descriptor");
+    return loop_watch(d->loop, d->signal_fd, on_signal, d, err);
+}
+
+static int listen_somewhere(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
+    const struct ipc_options options = {.own_uid_only = true, .server_version = "hearthd " HEARTH_VERSION};
+    int r = ipc_server_new(&options, &daemon_requests, d, &d->server, err);
+    if (r) {
+        close_fd(passed);
+        return r;
+    }
+    r = passed >= 0 ? ipc_server_adopt(d->server, passed, err) : ipc_server_listen(d->server, socket, 0600, err);
+    return r ? r : loop_watch(d->loop, ipc_server_fd(d->server), on_server, d, err);
+}
+
+static int start(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
+    const struct options *o = &d->options;
+    const struct engine_options engine = {
+        .backing = o->backing, .hash_workers = o->hash_workers, .bytes_in_flight = o->bytes_in_flight};
+    int r;
+    if ((r = budget_init(&d->budget, o->budget, err)) || (r = loop_new(&d->loop, err)) || (r = take_signals(d, err)) ||
+        (r = listen_somewhere(d, socket, passed, err)) || (r = resolver_new(d->loop, &d->resolver, err)) ||
+        (r = engine_new(&engine, &d->engine, err)))
+        return r;
+    const struct artifacts_options artifacts = {
+        .loop = d->loop,
+        .engine = d->engine,
+        .resolver = d->resolver,
+        .budget = &d->budget,
+        .loads_at_once = o->loads_at_once,
+        .events = daemon_answers,
+        .user = d,
+    };
+    if ((r = artifacts_new(&artifacts, &d->artifacts, err)))
+        return r;
+    uint64_t spares = d->budget.limit.fds / SPARES_SHARE;
+    handout_init(&d->handout, spares < SPARES_MAX ? (unsigned)spares : SPARES_MAX);
+    engine_describe(d->engine, d->reader, sizeof(d->reader), d->backing, sizeof(d->backing));
+    return 0;
+}
+
+int daemon_new(const struct options *options, const char *socket, int passed, struct daemon **out,
+               struct hearth_error *err) {
+    struct daemon *d = calloc(1, sizeof(*d));
+    char budget[16], status[sizeof(d->options.socket) + 64];
+    if (!d)
+        return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the daemon");
+    d->options = *options;
+    d->signal_fd = -1;
+    LIST_INIT(&d->clients);
+    d->start_ns = d->used_ns = clock_now();
+    int r = start(d, socket, passed, err);
+    if (r) {
+        daemon_free(d);
+        return r;
+    }
+    d->idle = (struct loop_timer){.due = on_idle, .user = d};
+    d->watchdog = (struct loop_timer){.due = on_watchdog, .user = d};
+    if (options->idle_exit_ns)
+        loop_timer_set(d->loop, &d->idle, d->start_ns + options->idle_exit_ns);
+    if (service_watchdog())
+        loop_timer_set(d->loop, &d->watchdog, d->start_ns + service_watchdog());
+    format_size(d->budget.limit.bytes, budget, sizeof(budget));
+    log_notice("listening on %s; budget %s; reads by %s; memory: %s", ipc_server_path(d->server), budget, d->reader,
+               d->backing);
+    snprintf(status, sizeof(status), "listening on %s, budget %s", ipc_server_path(d->server), budget);
+    service_ready(status);
+    *out = d;
+    return 0;
+}
+
+int daemon_run(struct daemon *d, struct hearth_error *err) {
+    return loop_run(d->loop, before_wait, d, err);
+}
+
+struct daemon *daemon_free(struct daemon *d) {
+    if (!d)
+        return NULL;
+    ipc_server_free(d->server);
+    artifacts_free(d->artifacts);
+    resolver_free(d->resolver);
+    engine_free(d->engine);
+    close_fd(d->signal_fd);
+    loop_free(d->loop);
+    free(d);
+    return NULL;
+}

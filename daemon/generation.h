@@ -1,0 +1,86 @@
+/* daemon/generation.h: one generation of an artifact, as a value: what is known of it, and who waits for it.
+ *
+ * Its fields are read by everybody and written by daemon/artifacts.c alone, which makes all the steps of its life; the
+ * spare descriptors are daemon/handout.c's.
+ *
+ * Thread rule: the event loop's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <hearth/error.h>
+#include <hearth/protocol.h>
+
+#include "daemon/budget.h"
+#include "daemon/resolve.h"
+#include "loader/loader.h"
+
+struct artifacts;
+
+/* A request that waits for the end of a load. */
+struct waiter {
+    TAILQ_ENTRY(waiter) link;
+    void *client; /* whose it is */
+    uint32_t serial;
+    bool progress;        /* wants PROGRESS */
+    bool no_wait;         /* is answered as soon as the load has its id */
+    bool shared;          /* found it resident, or joined a load under way */
+    bool found_resident;  /* of those, the first */
+    uint64_t start_ns;    /* when the request came */
+    uint64_t progress_ns; /* when it was last told */
+    struct hearth_span resolve;
+};
+
+/* Descriptors made ready for the next reply: slot 0 is the index, slot i + 1 is file i. */
+#define SPARES_PER_GENERATION HEARTH_PACKET_FDS_MAX
+struct spares {
+    int *fds; /* NULL: none yet */
+    unsigned count;
+    TAILQ_ENTRY(generation) recent;
+    bool listed;
+};
+
+struct generation {
+    struct artifacts *artifacts;
+    LIST_ENTRY(generation) bucket; /* by id */
+    TAILQ_ENTRY(generation) link;  /* all, oldest first */
+    uint64_t id;
+    enum hearth_state state;
+    bool stale;  /* a file on disk is no longer what was loaded */
+    bool ending; /* cancelled; its load has not ended yet */
+    bool keep;   /* it loads on although nobody waits */
+    struct load_spec *spec;
+    uint64_t start_ns, seconds_ns; /* when it was asked for; how long it took, once it ended */
+    struct hearth_span resolved;
+    unsigned leases;
+    TAILQ_HEAD(waiters, waiter) waiters;
+    uint8_t key[32]; /* from QUEUED on */
+    uint64_t bytes;  /* likewise */
+    uint32_t n_files;
+    struct charge charged;
+    /* What it has, by its state. */
+    struct resolve *resolve;     /* RESOLVING */
+    struct artifact *artifact;   /* QUEUED */
+    struct load *load;           /* LOADING */
+    struct loop_job load_ended;  /* LOADING */
+    struct resident *resident;   /* RESIDENT, GONE */
+    struct hearth_error *reason; /* FAILED */
+    struct spares spares;        /* RESIDENT, GONE */
+};
+
+/* A new one in no list, RESOLVING; NULL when there is no memory. The spec is copied. */
+struct generation *generation_new(uint64_t id, const struct load_spec *spec);
+/* Frees it with all it has, its spare descriptors excepted. It must have no waiters, no leases, nothing under way.
+ * Returns NULL. */
+struct generation *generation_free(struct generation *g);
+
+/* What LIST says of it; `now` is the clock's. */
+void generation_info(const struct generation *g, uint64_t now, struct hearth_msg_info *out);
+/* The same as the answer to one request. */
+void generation_info_for(const struct generation *g, const struct waiter *w, uint64_t now, struct hearth_msg_info *out);
+
+/* True when files that both artifacts have differ, or when the same selection now gives other files. */
+bool generation_is_stale(const struct generation *g, const struct load_spec *spec, const struct artifact *now);

@@ -1,0 +1,34 @@
+/* daemon/handout.h: descriptors for replies.
+ *
+ * Every descriptor that a client gets is a fresh O_RDONLY description, because one that two clients hold would share
+ * its file offset. Opening it takes microseconds that a client would wait for; so each resident that was attached
+ * lately keeps one description a slot ready: a reply takes it, and it is made again when the reply is on its way. The
+ * number of those spares is bounded, and the residents attached longest ago give theirs up first.
+ *
+ * Thread rule: the event loop's.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hearth/error.h>
+
+#include "daemon/generation.h"
+#include "util/fdlist.h"
+
+struct handout {
+    TAILQ_HEAD(recent_list, generation) recent; /* with spares, attached last first */
+    unsigned spares, spares_max;
+};
+
+void handout_init(struct handout *h, unsigned spares_max);
+
+/* Appends the descriptors of `n` slots of a resident: the index first if `index`, then those of files[0..n) (NULL:
+ * files 0..n). On failure *out holds what was opened. Errors: NO_FDS, SYSTEM. */
+int handout_take(struct handout *h, struct generation *g, bool index, const uint32_t *files, size_t n,
+                 struct fdlist *out, struct hearth_error *err);
+/* After the reply: makes the same spares ready again. It never fails: what cannot be made is opened when needed. */
+void handout_refill(struct handout *h, struct generation *g, bool index, const uint32_t *files, size_t n);
+/* Closes a generation's spares. */
+void handout_drop(struct handout *h, struct generation *g);

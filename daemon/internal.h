@@ -1,0 +1,44 @@
+/* daemon/internal.h: what daemon.c (the life of the program) and requests.c (what clients ask) share. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/artifacts.h"
+#include "daemon/budget.h"
+#include "daemon/client.h"
+#include "daemon/handout.h"
+#include "daemon/loop.h"
+#include "daemon/options.h"
+#include "daemon/resolve.h"
+#include "ipc/server.h"
+#include "loader/loader.h"
+
+#define ENGINE_TEXT_BYTES 256
+
+struct daemon {
+    struct options options;
+    struct loop *loop;
+    struct engine *engine;
+    struct resolver *resolver;
+    struct ipc_server *server;
+    struct artifacts *artifacts;
+    struct budget budget;
+    struct handout handout;
+    struct client_list clients;
+    unsigned leases;
+    unsigned loads_direct, loads_buffered; /* that ended well, by how they were read */
+    uint64_t start_ns;
+    uint64_t used_ns; /* when the last lease or load ended */
+    char reader[ENGINE_TEXT_BYTES], backing[ENGINE_TEXT_BYTES];
+    int signal_fd;
+    bool stopping;
+    struct loop_timer idle, watchdog;
+};
+
+/* requests.c */
+extern const struct ipc_handler daemon_requests;
+extern const struct artifacts_events daemon_answers;
+
+/* daemon.c: begins the end. `why` is for the log. */
+void daemon_stop(struct daemon *d, const char *why);

@@ -1,0 +1,57 @@
+/* daemon/options.h: what hearthd can be told, by flags and by its configuration file.
+ *
+ * One table of keys serves both: `budget = 8GiB` in the file is `--budget 8GiB` on the command line. Flags beat the
+ * file, the file beats the defaults. A key that is not known, given twice in the file, or has a value that it does not
+ * take is an error, never a warning: a misspelt limit is not a limit.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <hearth/error.h>
+#include <hearth/protocol.h>
+
+#include "loader/loader.h"
+#include "util/log.h"
+
+/* Zero, or an empty string, is "not said": the default is chosen where the key is used. */
+struct options {
+    char socket[108]; /* as large as sun_path */
+    uint64_t budget;
+    enum hearth_verify verify; /* never DEFAULT */
+    enum backing_choice backing;
+    unsigned hash_workers;
+    uint64_t bytes_in_flight;
+    unsigned loads_at_once;
+    uint64_t idle_exit_ns;
+    enum log_level log_level;
+};
+
+#define OPTIONS_DEFAULT \
+    { .verify = HEARTH_VERIFY_REMEMBERED, .loads_at_once = 8, .log_level = LOG_INFO, .budget = 0 }
+
+/* Sets one key. Errors: NOT_FOUND (no such key), INVALID, with what was expected and found. */
+int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
+
+/* The number of a key in the table (0 .. OPTIONS_KEYS - 1), or -1. */
+#define OPTIONS_KEYS 9
+int options_key(const char *key);
+
+/* Told of each mistake in a configuration file. */
+typedef void (*config_report)(void *user, unsigned line, const struct hearth_error *err);
+
+/* Reads a configuration file (daemon/config.c). All mistakes go to `report` (NULL: nobody); the first is returned.
+ * Errors: INVALID with the line; NOT_FOUND, DENIED, IO when the file cannot be read. */
+int config_read(const char *path, struct options *o, config_report report, void *user, struct hearth_error *err);
+
+/* What the command line asks for. */
+struct command_line {
+    struct options options;
+    bool system; /* the machine's daemon, not the user's */
+    bool detach; /* go to the background once clients can connect */
+};
+
+/* Reads the command line, and the configuration file that applies. Returns -1 to go on, else the exit status: --help,
+ * --version and --check-config are done here, and so is the message about a mistake. */
+int command_line_parse(int argc, char *argv[], struct command_line *out);

@@ -1,0 +1,367 @@
+/* daemon/requests.c: what clients ask for, and what they are told.
+ *
+ * A request is decoded and charged by ipc/; here it becomes a step of an artifact, a lease, or a line of status. Every
+ * function ends its request by exactly one final reply, now or through daemon_answers.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <hearth/hearth.h>
+
+#include "daemon/internal.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/text.h"
+
+/* ---- small things ---- */
+
+static void reply_no_memory(struct ipc_peer *p, uint32_t serial) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    error_set(&err, HEARTH_E_NO_MEMORY, "no memory for the request");
+    ipc_reply_error(p, serial, &err);
+}
+
+/* The generation of this id; else answers NOT_FOUND. */
+static struct generation *find(struct daemon *d, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    char text[32];
+    struct generation *g = artifacts_find(d->artifacts, id);
+    if (g)
+        return g;
+    snprintf(text, sizeof(text), "%012llx", (unsigned long long)id);
+    error_set(&err, HEARTH_E_NOT_FOUND, "there is no artifact %s here", text);
+    error_hint(&err, "hearth ls lists those there are; an artifact that was evicted gets a new id with the next load");
+    ipc_reply_error(p, serial, &err);
+    return NULL;
+}
+
+/* ---- load, watch ---- */
+
+static bool is_reference(const char *ref, struct hearth_error *err) {
+    if (ref[0] == '/')
+        return true;
+    error_set(err, HEARTH_E_NOT_FOUND, "'%.256s' is no path that exists, and no artifact's id", ref);
+    error_expected(err, "an absolute path, or an id of 12 hex digits");
+    error_found(err, "%s", ref);
+    return false;
+}
+
+static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struct ipc_load *request) {
+    struct daemon *d = user;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    _cleanup_free_ struct artifact_digest *digests = calloc(request->n_digests + 1, sizeof(*digests));
+    if (!digests) {
+        reply_no_memory(p, serial);
+        return;
+    }
+    for (size_t i = 0; i < request->n_digests; i++) {
+        digests[i].path = request->digests[i].path;
+        memcpy(digests[i].sha256, request->digests[i].sha256, sizeof(digests[i].sha256));
+    }
+    struct load_spec spec = {
+        .ref = (char *)(uintptr_t)request->ref,
+        .include = (char **)(uintptr_t)request->include,
+        .n_include = request->n_include,
+        .exclude = (char **)(uintptr_t)request->exclude,
+        .n_exclude = request->n_exclude,
+        .digests = digests,
+        .n_digests = request->n_digests,
+        .verify = request->verify,
+    };
+    uint64_t id;
+    if (parse_id(request->ref, &id)) { /* as it was asked for the first time, where this request says nothing else */
+        struct generation *g = find(d, p, serial, id);
+        if (!g)
+            return;
+        struct load_spec first = *g->spec;
+        first.verify = spec.verify ? spec.verify : first.verify;
+        if (!spec.n_include && !spec.n_exclude && !spec.n_digests)
+            spec = first;
+        spec.ref = first.ref;
+    }
+    spec.verify = spec.verify ? spec.verify : d->options.verify;
+    struct client *c = client_of(&d->clients, p);
+    if (!c) {
+        reply_no_memory(p, serial);
+    } else if (!is_reference(spec.ref, &err)) {
+        ipc_reply_error(p, serial, &err);
+    } else {
+        const struct waiter w = {.client = c,
+                                 .serial = serial,
+                                 .progress = request->flags & HEARTH_LOAD_PROGRESS,
+                                 .no_wait = request->flags & HEARTH_LOAD_NO_WAIT};
+        artifacts_load(d->artifacts, &spec, &w);
+    }
+}
+
+static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+    struct daemon *d = user;
+    struct generation *g = find(d, p, serial, id);
+    if (!g)
+        return;
+    struct client *c = client_of(&d->clients, p);
+    if (c)
+        artifacts_watch(d->artifacts, g, &(struct waiter){.client = c, .serial = serial, .progress = true});
+    else
+        reply_no_memory(p, serial);
+}
+
+static void answer_progress(void *user, const struct waiter *w, const struct generation *g) {
+    const struct client *c = w->client;
+    struct hearth_msg_info info;
+    (void)user;
+    generation_info_for(g, w, clock_now(), &info);
+    ipc_reply_progress(c->peer, w->serial, &info, g->spec->ref);
+}
+
+static void answer_finished(void *user, const struct waiter *w, const struct generation *g,
+                            const struct hearth_error *err) {
+    struct daemon *d = user;
+    const struct client *c = w->client;
+    struct hearth_msg_info info;
+    d->used_ns = clock_now();
+    if (err) {
+        ipc_reply_error(c->peer, w->serial, err);
+        return;
+    }
+    generation_info_for(g, w, d->used_ns, &info);
+    ipc_reply_info(c->peer, w->serial, &info, g->spec->ref);
+}
+
+static void loaded(void *user, const struct generation *g) {
+    struct daemon *d = user;
+    const struct resident *r = g->resident;
+    char id[ID_TEXT_BYTES], size[16], took[16];
+    const struct log_field fields[] = {{"ARTIFACT", format_id(g->id, id)},
+                                       {"REF", g->spec->ref},
+                                       {"VERIFIED", hearth_verified_name(r->verified)},
+                                       {"BACKING", hearth_backing_name(r->backing)},
+                                       {"DIRECT_IO", r->direct_io ? "yes" : "no"},
+                                       {NULL, NULL}};
+    d->used_ns = clock_now();
+    *(r->direct_io ? &d->loads_direct : &d->loads_buffered) += 1;
+    log_fields(LOG_INFO, fields, "loaded %s: %s in %s, %.2f GB/s", id, format_size(r->bytes, size, sizeof(size)),
+               format_duration(g->seconds_ns, took, sizeof(took)),
+               (double)r->bytes / (double)(g->seconds_ns ? g->seconds_ns : 1));
+}
+
+static void dropped(void *user, struct generation *g) {
+    struct daemon *d = user;
+    handout_drop(&d->handout, g);
+}
+
+const struct artifacts_events daemon_answers = {
+    .progress = answer_progress, .finished = answer_finished, .loaded = loaded, .dropped = dropped};
+
+/* ---- attach, files, detach ---- */
+
+static void unlease(struct daemon *d, struct client *c, struct lease *l) {
+    struct generation *g = l->g;
+    if (--l->count == 0)
+        client_lease_remove(c, l);
+    d->leases--;
+    d->used_ns = clock_now();
+    artifacts_unlease(g);
+}
+
+/* Takes a lease into *out; the error otherwise. */
+static int lease(struct daemon *d, struct client *c, struct generation *g, struct lease **out,
+                 struct hearth_error *err) {
+    struct lease *l = client_lease(c, g);
+    int r;
+    if (l && l->count == UINT32_MAX)
+        return error_set(err, HEARTH_E_BUSY, "this connection holds too many leases on one artifact");
+    if ((r = artifacts_lease(g, err)))
+        return r;
+    if (!l && (r = client_lease_add(c, g, &l, err))) {
+        artifacts_unlease(g);
+        return r;
+    }
+    l->count++;
+    d->leases++;
+    *out = l;
+    return 0;
+}
+
+static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
+    struct daemon *d = user;
+    struct hearth_error err;
+    struct lease *l;
+    struct fdlist fds = FDLIST_NULL;
+    struct generation *g = find(d, p, serial, id);
+    if (!g)
+        return;
+    struct client *c = client_of(&d->clients, p);
+    error_clear(&err);
+    if (!c) {
+        reply_no_memory(p, serial);
+        return;
+    }
+    if (lease(d, c, g, &l, &err)) {
+        ipc_reply_error(p, serial, &err);
+        return;
+    }
+    size_t n = flags & HEARTH_ATTACH_ALL ? g->resident->n_blobs : 0;
+    if (n > HEARTH_PACKET_FDS_MAX - 1)
+        n = HEARTH_PACKET_FDS_MAX - 1;
+    if (handout_take(&d->handout, g, true, NULL, n, &fds, &err)) {
+        unlease(d, c, l);
+        ipc_reply_error(p, serial, &err);
+    } else {
+        const struct hearth_msg_attached m = {
+            .id = id, .n_files = (uint32_t)g->resident->n_blobs, .n_fds = (uint32_t)n};
+        ipc_reply_attached(p, serial, &m, &fds);
+        handout_refill(&d->handout, g, true, NULL, n);
+    }
+    fdlist_deinit(&fds);
+}
+
+static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, const uint32_t *files, size_t n) {
+    struct daemon *d = user;
+    struct hearth_error err;
+    struct fdlist fds = FDLIST_NULL;
+    struct generation *g = find(d, p, serial, id);
+    if (!g)
+        return;
+    error_clear(&err);
+    struct client *c = ipc_peer_data(p);
+    size_t n_files = g->resident ? g->resident->n_blobs : 0;
+    if (!c || !client_lease(c, g))
+        error_set(&err, HEARTH_E_INVALID, "this connection has no lease on the artifact: attach it first");
+    for (size_t i = 0; i < n && !err.code; i++)
+        if (files[i] >= n_files)
+            error_set(&err, HEARTH_E_INVALID, "the artifact has %zu files, and number %u was asked for", n_files,
+                      files[i]);
+    if (n > HEARTH_PACKET_FDS_MAX && !err.code)
+        error_set(&err, HEARTH_E_INVALID, "%zu files were asked for; one reply holds %u", n, HEARTH_PACKET_FDS_MAX);
+    if (err.code || handout_take(&d->handout, g, false, files, n, &fds, &err)) {
+        ipc_reply_error(p, serial, &err);
+    } else {
+        const struct hearth_msg_fds m = {.id = id, .n_fds = (uint32_t)n};
+        ipc_reply_fds(p, serial, &m, &fds);
+        handout_refill(&d->handout, g, false, files, n);
+    }
+    fdlist_deinit(&fds);
+}
+
+static void on_detach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+    struct daemon *d = user;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct client *c = ipc_peer_data(p);
+    struct generation *g = artifacts_find(d->artifacts, id);
+    struct lease *l = c && g ? client_lease(c, g) : NULL;
+    if (!l) {
+        error_set(&err, HEARTH_E_INVALID, "this connection has no lease on the artifact");
+        ipc_reply_error(p, serial, &err);
+        return;
+    }
+    unlease(d, c, l);
+    ipc_reply_done(p, serial, 0);
+}
+
+static void on_gone(void *user, struct ipc_peer *p) {
+    struct daemon *d = user;
+    struct client *c = ipc_peer_data(p);
+    if (!c)
+        return;
+    artifacts_forget(d->artifacts, c);
+    while (c->n_leases)
+        unlease(d, c, &c->leases[0]);
+    client_free(c);
+}
+
+/* ---- list, status ---- */
+
+static void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
+    struct daemon *d = user;
+    uint64_t now = clock_now(), count = 0;
+    for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
+        struct hearth_msg_info info;
+        generation_info(g, now, &info);
+        ipc_reply_item(p, serial, &info, g->spec->ref);
+        count++;
+    }
+    ipc_reply_done(p, serial, count);
+}
+
+static const char *direct_io(const struct daemon *d) {
+    if (!d->loads_direct && !d->loads_buffered)
+        return "unknown";
+    return !d->loads_buffered ? "yes" : !d->loads_direct ? "no" : "partly";
+}
+
+static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
+    struct daemon *d = user;
+    struct hearth_msg_status_reply m = {
+        .pid = (uint32_t)getpid(),
+        .clients = ipc_server_peers(d->server),
+        .leases = d->leases,
+        .budget_bytes = d->budget.limit.bytes,
+        .uptime_ns = clock_now() - d->start_ns,
+    };
+    for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
+        m.artifacts += g->state <= HEARTH_STATE_RESIDENT;
+        m.resident_bytes += g->resident ? g->charged.bytes : 0;
+    }
+    ipc_reply_status(p, serial, &m, HEARTH_VERSION, ipc_server_path(d->server), d->reader, direct_io(d), d->backing);
+}
+
+/* ---- evict, stop ---- */
+
+static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
+    struct daemon *d = user;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    char text[ID_TEXT_BYTES];
+    struct generation *g = find(d, p, serial, id);
+    if (!g)
+        return;
+    format_id(id, text);
+    if (g->leases && !(flags & HEARTH_EVICT_FORCE)) {
+        error_set(&err, HEARTH_E_BUSY, "artifact %s is held by %u lease%s", text, g->leases, g->leases > 1 ? "s" : "");
+        error_expected(&err, "no leases");
+        client_holders(&d->clients, g, err.found, sizeof(err.found));
+        error_hint(&err, "end its holders, or evict it with force: they keep what they have, and nobody new gets it");
+        ipc_reply_error(p, serial, &err);
+        return;
+    }
+    struct ipc_cred who = ipc_peer_cred(p);
+    log_info("evicting %s (%s), asked by pid %d, uid %d%s", text, hearth_state_name(g->state), (int)who.pid,
+             (int)who.uid, g->leases ? ", by force" : "");
+    error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: artifact %s was evicted by pid %d", text,
+              (int)who.pid);
+    artifacts_evict(g, &err);
+    ipc_reply_done(p, serial, 1);
+}
+
+static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
+    struct daemon *d = user;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct ipc_cred who = ipc_peer_cred(p);
+    char why[64];
+    if (who.uid != 0 && who.uid != geteuid()) {
+        error_set(&err, HEARTH_E_DENIED, "only uid %d and root may stop this daemon", (int)geteuid());
+        error_found(&err, "uid %d", (int)who.uid);
+        ipc_reply_error(p, serial, &err);
+        return;
+    }
+    ipc_reply_done(p, serial, 0);
+    snprintf(why, sizeof(why), "asked by pid %d, uid %d", (int)who.pid, (int)who.uid);
+    daemon_stop(d, why);
+}
+
+const struct ipc_handler daemon_requests = {
+    .load = on_load,
+    .watch = on_watch,
+    .attach = on_attach,
+    .files = on_files,
+    .detach = on_detach,
+    .list = on_list,
+    .status = on_status,
+    .evict = on_evict,
+    .stop = on_stop,
+    .gone = on_gone,
+};

@@ -1,0 +1,265 @@
+/* daemon/resolve.c: see resolve.h. */
+#include "daemon/resolve.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+#define THREADS_MAX 64
+#define STACK_BYTES (512u << 10)
+
+/* What threads that outlive the resolver still need of it. */
+struct mailbox {
+    pthread_mutex_t lock;
+    unsigned holders;  /* the resolver, and each thread */
+    struct loop *loop; /* NULL: nobody collects any more */
+};
+
+struct resolve {
+    TAILQ_ENTRY(resolve) link;
+    struct resolver *resolver;
+    struct mailbox *mailbox;
+    struct load_spec *spec;
+    resolve_done done; /* NULL: dropped */
+    void *user;
+    bool running;
+    bool posted; /* guarded by mailbox->lock: its thread has done with it */
+    struct loop_job job;
+    struct artifact *artifact;
+    struct hearth_span span;
+    struct hearth_error error;
+};
+
+struct resolver {
+    struct mailbox *mailbox;
+    TAILQ_HEAD(, resolve) jobs; /* those waiting, and those under way, oldest first */
+    unsigned running;
+};
+
+/* ---- what is asked for ---- */
+
+static bool copy_strings(char *const *from, size_t n, char ***out, size_t *n_out) {
+    if (n && !(*out = calloc(n, sizeof(**out))))
+        return false;
+    for (; *n_out < n; ++*n_out)
+        if (!((*out)[*n_out] = strdup(from[*n_out])))
+            return false;
+    return true;
+}
+
+struct load_spec *load_spec_copy(const struct load_spec *from) {
+    struct load_spec *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->verify = from->verify;
+    bool ok = (s->ref = strdup(from->ref)) &&
+              copy_strings(from->include, from->n_include, &s->include, &s->n_include) &&
+              copy_strings(from->exclude, from->n_exclude, &s->exclude, &s->n_exclude) &&
+              (!from->n_digests || (s->digests = calloc(from->n_digests, sizeof(*s->digests))));
+    for (; ok && s->n_digests < from->n_digests; s->n_digests++) {
+        s->digests[s->n_digests] = from->digests[s->n_digests];
+        ok = (s->digests[s->n_digests].path = strdup(from->digests[s->n_digests].path)) != NULL;
+    }
+    return ok ? s : load_spec_free(s);
+}
+
+struct load_spec *load_spec_free(struct load_spec *s) {
+    if (!s)
+        return NULL;
+    free(s->ref);
+    for (size_t i = 0; i < s->n_include; i++)
+        free(s->include[i]);
+    for (size_t i = 0; i < s->n_exclude; i++)
+        free(s->exclude[i]);
+    for (size_t i = 0; i < s->n_digests; i++)
+        free((void *)(uintptr_t)s->digests[i].path);
+    free(s->include);
+    free(s->exclude);
+    free(s->digests);
+    free(s);
+    return NULL;
+}
+
+static bool strings_equal(char *const *a, size_t n_a, char *const *b, size_t n_b) {
+    if (n_a != n_b)
+        return false;
+    for (size_t i = 0; i < n_a; i++)
+        if (strcmp(a[i], b[i]) != 0)
+            return false;
+    return true;
+}
+
+bool load_spec_selects_equal(const struct load_spec *a, const struct load_spec *b) {
+    return strings_equal(a->include, a->n_include, b->include, b->n_include) &&
+           strings_equal(a->exclude, a->n_exclude, b->exclude, b->n_exclude);
+}
+
+/* ---- threads ---- */
+
+static void mailbox_let_go(struct mailbox *m) {
+    pthread_mutex_lock(&m->lock);
+    bool last = --m->holders == 0;
+    pthread_mutex_unlock(&m->lock);
+    if (last) {
+        pthread_mutex_destroy(&m->lock);
+        free(m);
+    }
+}
+
+static void resolve_free(struct resolve *job) {
+    artifact_free(job->artifact);
+    load_spec_free(job->spec);
+    free(job);
+}
+
+static void *run(void *user) {
+    struct resolve *job = user;
+    struct mailbox *mailbox = job->mailbox;
+    const struct load_spec *s = job->spec;
+    const struct artifact_request request = {
+        .ref = s->ref,
+        .include = (const char *const *)s->include,
+        .n_include = s->n_include,
+        .exclude = (const char *const *)s->exclude,
+        .n_exclude = s->n_exclude,
+        .digests = s->digests,
+        .n_digests = s->n_digests,
+        .policy = (uint32_t)s->verify,
+    };
+    job->span.start_ns = clock_now();
+    if (artifact_resolve(&request, &job->artifact, &job->error))
+        job->artifact = NULL;
+    job->span.end_ns = clock_now();
+    pthread_mutex_lock(&mailbox->lock);
+    bool collected = job->posted = mailbox->loop != NULL;
+    if (collected)
+        loop_post(mailbox->loop, &job->job); /* under the lock: the loop outlives it */
+    pthread_mutex_unlock(&mailbox->lock);
+    if (!collected)
+        resolve_free(job);
+    mailbox_let_go(mailbox);
+    return NULL;
+}
+
+static int thread_start(struct resolve *job) {
+    pthread_attr_t attr;
+    pthread_t thread;
+    int r = pthread_attr_init(&attr);
+    if (r)
+        return r;
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_mutex_lock(&job->mailbox->lock);
+    job->mailbox->holders++;
+    pthread_mutex_unlock(&job->mailbox->lock);
+    r = pthread_create(&thread, &attr, run, job);
+    pthread_attr_destroy(&attr);
+    if (r)
+        mailbox_let_go(job->mailbox);
+    return r;
+}
+
+static bool reference_under_way(const struct resolver *r, const char *ref) {
+    const struct resolve *job;
+    TAILQ_FOREACH(job, &r->jobs, link)
+    if (job->running && strcmp(job->spec->ref, ref) == 0)
+        return true;
+    return false;
+}
+
+/* Starts what may start. */
+static void pump(struct resolver *r) {
+    struct resolve *job;
+    TAILQ_FOREACH(job, &r->jobs, link) {
+        if (r->running >= THREADS_MAX)
+            return;
+        if (job->running || reference_under_way(r, job->spec->ref))
+            continue;
+        job->running = true;
+        r->running++;
+        int e = thread_start(job);
+        if (e) {
+            error_errno(&job->error, e, "no thread can be started to look at the files");
+            error_at(&job->error, job->spec->ref, HEARTH_NO_OFFSET);
+            job->posted = true;
+            loop_post(r->mailbox->loop, &job->job);
+        }
+    }
+}
+
+static void finished(void *user) {
+    struct resolve *job = user;
+    struct resolver *r = job->resolver;
+    TAILQ_REMOVE(&r->jobs, job, link);
+    r->running--;
+    if (job->done)
+        job->done(job->user, job->artifact ? steal_ptr(&job->artifact) : NULL, job->span,
+                  job->error.code ? &job->error : NULL);
+    resolve_free(job);
+    pump(r);
+}
+
+int resolver_new(struct loop *loop, struct resolver **out, struct hearth_error *err) {
+    struct resolver *r = calloc(1, sizeof(*r));
+    if (!r || !(r->mailbox = calloc(1, sizeof(*r->mailbox)))) {
+        free(r);
+        return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the resolver");
+    }
+    TAILQ_INIT(&r->jobs);
+    pthread_mutex_init(&r->mailbox->lock, NULL);
+    r->mailbox->holders = 1;
+    r->mailbox->loop = loop;
+    *out = r;
+    return 0;
+}
+
+struct resolver *resolver_free(struct resolver *r) {
+    if (!r)
+        return NULL;
+    pthread_mutex_lock(&r->mailbox->lock);
+    r->mailbox->loop = NULL;
+    for (struct resolve *job; (job = TAILQ_FIRST(&r->jobs));) {
+        TAILQ_REMOVE(&r->jobs, job, link);
+        if (!job->running || job->posted)
+            resolve_free(job); /* the others are their threads' */
+    }
+    pthread_mutex_unlock(&r->mailbox->lock);
+    mailbox_let_go(r->mailbox);
+    free(r);
+    return NULL;
+}
+
+int resolve_start(struct resolver *r, const struct load_spec *spec, resolve_done done, void *user, struct resolve **out,
+                  struct hearth_error *err) {
+    struct resolve *job = calloc(1, sizeof(*job));
+    if (!job || !(job->spec = load_spec_copy(spec))) {
+        free(job);
+        return error_set(err, HEARTH_E_NO_MEMORY, "no memory to resolve a reference");
+    }
+    job->resolver = r;
+    job->mailbox = r->mailbox;
+    job->done = done;
+    job->user = user;
+    job->job = (struct loop_job){.run = finished, .user = job};
+    job->error.offset = HEARTH_NO_OFFSET;
+    TAILQ_INSERT_TAIL(&r->jobs, job, link);
+    *out = job;
+    pump(r);
+    return 0;
+}
+
+void resolve_drop(struct resolve *job) {
+    job->done = NULL;
+    if (!job->running) {
+        TAILQ_REMOVE(&job->resolver->jobs, job, link);
+        resolve_free(job);
+    }
+}

@@ -1,0 +1,53 @@
+/* daemon/resolve.h: resolving references off the event loop.
+ *
+ * Storage may take as long as it likes to answer a stat, and a thread that waits for it cannot be called back. So each
+ * resolve has a thread of its own, of a bounded number; of one reference, only one is under way at a time, so that a
+ * storage that hangs costs one thread however often it is asked for; and nobody ever waits for a thread: a resolve that
+ * is no longer wanted is let go, and its thread cleans up when the storage lets it.
+ *
+ * Thread rule: the event loop's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <hearth/error.h>
+#include <hearth/protocol.h>
+
+#include "artifact/artifact.h"
+#include "daemon/loop.h"
+
+/* What a LOAD asks for, as a value of its own. Immutable. */
+struct load_spec {
+    char *ref; /* an absolute path */
+    char **include;
+    size_t n_include;
+    char **exclude;
+    size_t n_exclude;
+    struct artifact_digest *digests;
+    size_t n_digests;
+    enum hearth_verify verify; /* not DEFAULT */
+};
+/* Copies; NULL when there is no memory. Either frees. */
+struct load_spec *load_spec_copy(const struct load_spec *from);
+struct load_spec *load_spec_free(struct load_spec *s);
+/* The same files are asked for. */
+bool load_spec_selects_equal(const struct load_spec *a, const struct load_spec *b);
+
+struct resolver;
+struct resolve;
+
+/* On the event loop, once. On success the artifact is the callee's and err is NULL. The span is CLOCK_MONOTONIC. */
+typedef void (*resolve_done)(void *user, struct artifact *artifact, struct hearth_span span,
+                             const struct hearth_error *err);
+
+int resolver_new(struct loop *loop, struct resolver **out, struct hearth_error *err);
+/* Does not wait for threads under way. Returns NULL; NULL is allowed. */
+struct resolver *resolver_free(struct resolver *r);
+
+/* `spec` is copied. Errors: NO_MEMORY. Failing to start a thread comes through done(). */
+int resolve_start(struct resolver *r, const struct load_spec *spec, resolve_done done, void *user, struct resolve **out,
+                  struct hearth_error *err);
+/* done() will not be called. */
+void resolve_drop(struct resolve *job);
