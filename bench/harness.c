@@ -95,19 +95,19 @@ static int write_json(const struct bench_row *rows, size_t n, const char *path) 
     }
     struct json j;
     json_init(&j, f, true);
-    json_object(&j);
+    json_object_begin(&j);
     json_key(&j, "schema");
     json_u64(&j, 1);
     json_key(&j, "rows");
-    json_array(&j);
+    json_array_begin(&j);
     for (size_t i = 0; i < n; i++) {
-        json_object(&j);
+        json_object_begin(&j);
         json_key(&j, "name");
-        json_string(&j, rows[i].name);
+        json_str(&j, rows[i].name);
         json_key(&j, "value");
         json_double(&j, rows[i].value);
         json_key(&j, "unit");
-        json_string(&j, rows[i].unit);
+        json_str(&j, rows[i].unit);
         json_key(&j, "required");
         json_double(&j, rows[i].required);
         json_key(&j, "goal");
@@ -115,9 +115,9 @@ static int write_json(const struct bench_row *rows, size_t n, const char *path) 
         json_key(&j, "spread");
         json_double(&j, rows[i].spread);
         json_key(&j, "verdict");
-        json_string(&j, verdict_names[bench_row_verdict(&rows[i])]);
+        json_str(&j, verdict_names[bench_row_verdict(&rows[i])]);
         json_key(&j, "note");
-        json_string(&j, rows[i].note);
+        json_str(&j, rows[i].note);
         json_object_end(&j);
     }
     json_array_end(&j);

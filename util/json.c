@@ -93,13 +93,13 @@ static void close_level(struct json *j, char c) {
         fputc('\n', j->out);
 }
 
-void json_object(struct json *j) {
+void json_object_begin(struct json *j) {
     open_level(j, '{');
 }
 void json_object_end(struct json *j) {
     close_level(j, '}');
 }
-void json_array(struct json *j) {
+void json_array_begin(struct json *j) {
     open_level(j, '[');
 }
 void json_array_end(struct json *j) {
@@ -144,12 +144,12 @@ void json_name_n(struct json *j, const char *name, size_t length) {
     j->after_key = true;
 }
 
-void json_string_n(struct json *j, const char *s, size_t length) {
+void json_str_n(struct json *j, const char *s, size_t length) {
     separate(j);
     escaped(j->out, s, length);
 }
-void json_string(struct json *j, const char *s) {
-    json_string_n(j, s, strlen(s));
+void json_str(struct json *j, const char *s) {
+    json_str_n(j, s, strlen(s));
 }
 void json_u64(struct json *j, uint64_t v) {
     separate(j);
@@ -163,13 +163,13 @@ void json_bool(struct json *j, bool v) {
     separate(j);
     fputs(v ? "true" : "false", j->out);
 }
-void json_null(struct json *j) {
+void json_nil(struct json *j) {
     separate(j);
     fputs("null", j->out);
 }
 void json_double(struct json *j, double v) {
     if (!isfinite(v)) {
-        json_null(j);
+        json_nil(j);
         return;
     }
     separate(j);
@@ -190,7 +190,7 @@ static void base64(FILE *out, const unsigned char *p, size_t length) {
 
 void json_path(struct json *j, const char *key, const char *bytes, size_t length) {
     json_key(j, key);
-    json_string_n(j, bytes, length);
+    json_str_n(j, bytes, length);
     if (utf8_valid(bytes, length))
         return;
     separate(j);
@@ -202,27 +202,27 @@ void json_path(struct json *j, const char *key, const char *bytes, size_t length
 static void fact(struct json *j, const char *key, const char *s) {
     json_key(j, key);
     if (s[0])
-        json_string(j, s);
+        json_str(j, s);
     else
-        json_null(j);
+        json_nil(j);
 }
 
 void json_error(struct json *j, const struct hearth_error *err) {
     json_key(j, "error");
-    json_object(j);
+    json_object_begin(j);
     json_key(j, "code");
-    json_string(j, hearth_code_name(err->code));
+    json_str(j, hearth_code_name(err->code));
     json_key(j, "message");
-    json_string(j, err->message);
+    json_str(j, err->message);
     if (err->file[0]) {
         json_path(j, "file", err->file, strlen(err->file));
     } else {
         json_key(j, "file");
-        json_null(j);
+        json_nil(j);
     }
     json_key(j, "offset");
     if (err->offset == HEARTH_NO_OFFSET)
-        json_null(j);
+        json_nil(j);
     else
         json_u64(j, err->offset);
     fact(j, "expected", err->expected);

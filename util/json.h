@@ -4,6 +4,8 @@
  * stream. Strings that are not UTF-8 are written with each bad byte as U+FFFD, and json_path() adds the exact bytes as
  * "NAME_b64" beside. Compact by default; `pretty` puts each value on a line of its own.
  *
+ * No name here is also one of jansson's, which some of our programs link.
+ *
  * Thread rule: one thread at a time. Errors: those of the stream; ask ferror() or fclose() at the end.
  */
 #pragma once
@@ -26,20 +28,20 @@ struct json {
 };
 
 void json_init(struct json *j, FILE *out, bool pretty);
-void json_object(struct json *j);     /* { */
-void json_object_end(struct json *j); /* } */
-void json_array(struct json *j);      /* [ */
-void json_array_end(struct json *j);  /* ] */
+void json_object_begin(struct json *j); /* { */
+void json_object_end(struct json *j);   /* } */
+void json_array_begin(struct json *j);  /* [ */
+void json_array_end(struct json *j);    /* ] */
 /* A key (a literal of ours: not escaped); the next value belongs to it. */
 void json_key(struct json *j, const char *key);
 /* The same for a key that comes from outside: escaped as a string is. */
 void json_name_n(struct json *j, const char *name, size_t length);
-void json_string(struct json *j, const char *s);
-void json_string_n(struct json *j, const char *s, size_t length);
+void json_str(struct json *j, const char *s);
+void json_str_n(struct json *j, const char *s, size_t length);
 void json_u64(struct json *j, uint64_t v);
 void json_i64(struct json *j, int64_t v);
 void json_bool(struct json *j, bool v);
-void json_null(struct json *j);
+void json_nil(struct json *j);
 void json_double(struct json *j, double v); /* shortest form of at most 9 significant digits; null if not finite */
 
 /* "key": "escaped", and "key_b64": "..." when the bytes are not UTF-8. */

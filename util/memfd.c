@@ -12,9 +12,11 @@
 
 int memfd_new(const char *name, uint64_t bytes, unsigned extra_flags) {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | extra_flags;
-    _cleanup_close_ int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+    char shown[250]; /* a longer name is EINVAL, although a file's may have 255 bytes */
+    snprintf(shown, sizeof(shown), "%s", name);
+    _cleanup_close_ int fd = memfd_create(shown, flags | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) /* before 6.3 */
-        fd = memfd_create(name, flags);
+        fd = memfd_create(shown, flags);
     if (fd < 0)
         return -errno;
     if (fchmod(fd, 0444) < 0)
