@@ -1,0 +1,94 @@
+/* loader/hash.c: hash workers: each chunk is hashed as soon as it has landed.
+ *
+ * XXH3 goes chunk by chunk in any order. SHA-256 of a file is one serial computation, so one worker at a time follows
+ * the file's reads. xxHash's run-time dispatch picks AVX2 or AVX-512 where the processor has them, however generic the
+ * build.
+ */
+#include <string.h>
+
+#ifdef HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h>
+#else
+#include <xxhash.h>
+#endif
+
+#include "loader/internal.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/text.h"
+
+void hash_chunk(struct blob *b, uint32_t chunk, const void *data, size_t bytes) {
+    XXH128_hash_t h = XXH3_128bits(data, bytes);
+    b->chunks[chunk].low = h.low64;
+    b->chunks[chunk].high = h.high64;
+}
+
+/* The file's SHA-256, as far as this chunk. */
+static bool follow_sha256(struct stream *s, uint32_t chunk, const uint8_t *data, uint64_t bytes) {
+    if (EVP_DigestUpdate(s->sha_ctx, data, bytes) != 1)
+        return false;
+    if (chunk + 1 == s->n_chunks)
+        s->result.has_sha256 = EVP_DigestFinal_ex(s->sha_ctx, s->result.sha256, NULL) == 1;
+    return chunk + 1 < s->n_chunks || s->result.has_sha256;
+}
+
+static void hash_one(struct engine *e, struct stream *s, uint32_t chunk) {
+    struct load *l = s->load;
+    pthread_mutex_unlock(&e->lock);
+    uint64_t start = clock_now();
+    const uint8_t *data = s->memory.at + chunk * CHUNK_BYTES;
+    uint64_t left = s->bytes - chunk * CHUNK_BYTES, bytes = left < CHUNK_BYTES ? left : CHUNK_BYTES;
+    hash_chunk(&s->result, chunk, data, bytes);
+    bool hashed = !s->sha256 || follow_sha256(s, chunk, data, bytes);
+    uint64_t end = clock_now();
+    pthread_mutex_lock(&e->lock);
+    s->hash_busy = false;
+    s->chunks_done++;
+    load_phase(l, HEARTH_PHASE_HASH, start, end);
+    if (!hashed) {
+        struct hearth_error err = HEARTH_ERROR_INIT;
+        error_set(&err, HEARTH_E_SYSTEM, "libcrypto cannot compute SHA-256");
+        load_fail(l, &err);
+    }
+    if (stream_complete(s))
+        pthread_cond_broadcast(&l->changed);
+    work_ended(l);
+}
+
+void *hash_main(void *engine) {
+    struct engine *e = engine;
+    pthread_mutex_lock(&e->lock);
+    while (!e->stopping) {
+        struct stream *s;
+        uint32_t chunk;
+        if (schedule_hash(e, &s, &chunk))
+            hash_one(e, s, chunk);
+        else
+            pthread_cond_wait(&e->hash_wanted, &e->lock);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
+bool wants_sha256(const struct load *l, size_t file) {
+    return l->request.verify == HEARTH_VERIFY_ALWAYS ||
+           (l->request.verify == HEARTH_VERIFY_REMEMBERED && l->request.artifact->files[file].expected);
+}
+
+int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error *err) {
+    const struct artifact_file *f = &l->request.artifact->files[file];
+    b->verified = l->request.verify == HEARTH_VERIFY_NONE ? HEARTH_VERIFIED_NONE : HEARTH_VERIFIED_RECORDED;
+    if (!b->has_sha256 || !f->expected)
+        return 0;
+    if (memcmp(b->sha256, f->sha256, sizeof(f->sha256)) == 0) {
+        b->verified = HEARTH_VERIFIED_SHA256;
+        return 0;
+    }
+    char path[sizeof(err->file)], hex[2 * sizeof(f->sha256) + 1];
+    int r = error_set(err, HEARTH_E_INTEGRITY, "the content of %s is not what its SHA-256 says", f->path);
+    error_at(err, artifact_path(l->request.artifact, file, path, sizeof(path)), HEARTH_NO_OFFSET);
+    error_expected(err, "%s", format_hex(f->sha256, sizeof(f->sha256), hex));
+    error_found(err, "%s", format_hex(b->sha256, sizeof(b->sha256), hex));
+    error_hint(err, "fetch the file again from where it was published, or check that the digest belongs to it");
+    return r;
+}

@@ -1,0 +1,193 @@
+/* loader/internal.h: what the engine's threads share. Not for anybody outside of loader/.
+ *
+ * A load is a set of files. Small ones are read by the load's own thread (small.c). Each other file is a *stream*: it
+ * goes, range by range, from storage through memory to its hashes, moved on by three kinds of threads:
+ *
+ *     populators        the I/O thread          hash workers
+ *     blocks: EMPTY     pieces: WAITING         chunks: landed
+ *       -> BUSY           -> READING              -> being hashed
+ *       -> READY          -> LANDED               -> hashed
+ *
+ * A *block* is what is populated at a time (whole huge pages), a *piece* is one read, a *chunk* has one XXH3. A piece
+ * is read once all blocks under it are READY; a chunk is hashed once all its pieces have LANDED.
+ *
+ * One lock guards everything here but the bytes themselves. It is held for decisions, never for work; a few thousand
+ * of them a second is all there is. schedule.c makes them: which block, piece or chunk is next.
+ *
+ * `users` counts the work under way on a load: whoever takes something up under the lock adds one, and its memory stays
+ * until they have let go. A load that fails is skipped by every decision, so that `users` falls to 0 by itself.
+ */
+#pragma once
+
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loader/blob.h"
+#include "loader/loader.h"
+#include "loader/reader.h"
+
+#define LARGE_PIECE_BYTES CHUNK_BYTES         /* few reads, where nothing depends on their order */
+#define ORDERED_PIECE_BYTES (CHUNK_BYTES / 4) /* finer, where a serial hash follows the reads */
+#define BLOCK_BYTES (UINT64_C(2) << 20)       /* populated at a time, at least */
+#define POPULATE_STEP_MAX (UINT64_C(8) << 20)
+/* A file up to this size goes through small.c: below it the set-up of a stream costs more than the copy it saves. */
+#define SMALL_FILE_MAX (UINT64_C(256) << 10)
+/* Streams of one load that are open at once: each holds three descriptors and a mapping. */
+#define STREAMS_OPEN_MAX 256u
+/* Reads under way in all, whatever their size. */
+#define READ_DEPTH 256u
+
+enum progress { TODO = 0, BUSY = 1, DONE = 2 };
+
+/* What bounds reads and memory ahead of them: one storage that hangs must not hold up loads from another. */
+struct device {
+    uint64_t id;        /* st_dev */
+    uint64_t in_flight; /* bytes of reads under way */
+    uint64_t ahead;     /* bytes populated, or about to be, that no read has been started for */
+    struct device *next;
+};
+
+struct stream {
+    struct load *load;
+    size_t file; /* number in the artifact */
+    struct stream *next;
+    struct device *device;
+    uint64_t bytes;
+
+    /* storage */
+    int source;     /* O_DIRECT as long as `direct` */
+    int cached;     /* the same file through the page cache, which holds some of it; or -1 */
+    bool direct;    /* cleared for good when the file system refuses */
+    uint32_t align; /* of lengths, with `direct` */
+
+    struct blob_memory memory;
+    uint64_t block_bytes;
+    uint32_t n_blocks, n_pieces, n_chunks;
+    uint64_t piece_bytes;
+    uint8_t *blocks;                   /* enum progress */
+    uint8_t *pieces;                   /* enum progress */
+    uint32_t populate_next, read_next; /* places in the order of pieces: stream_nth() */
+    uint64_t populate_step;
+    uint64_t claimed, submitted; /* bytes of blocks taken up, of pieces taken up */
+    uint32_t pieces_landed;
+
+    /* hashes */
+    bool hashed, sha256;
+    uint8_t *missing; /* pieces of each chunk that have not landed */
+    uint32_t *ready;  /* landed chunks in the order they did (not with sha256: that goes in the file's order) */
+    uint32_t ready_from, ready_to;
+    uint32_t chunks_done, chunk_next;
+    bool hash_busy; /* with sha256: one worker at a time */
+    EVP_MD_CTX *sha_ctx;
+    struct blob result; /* what is known of the blob so far */
+    bool settled;       /* complete, and found to be what was expected */
+};
+
+struct load {
+    struct engine *engine;
+    struct load *next; /* the engine's list */
+    pthread_t thread;
+    struct load_request request;
+    struct resident *resident; /* being built; load_take() hands it out */
+    struct hearth_error error; /* the first one */
+    bool failed, over;
+    unsigned users;
+    struct stream *open[STREAMS_OPEN_MAX]; /* changed by the load's own thread alone */
+    unsigned n_open;
+    uint64_t reserved; /* bytes that will be populated yet */
+    pthread_cond_t changed;
+    /* What the parser waits for: goes before everything else. */
+    struct stream *wanted;
+    uint32_t wanted_from, wanted_to; /* pieces, inclusive */
+    _Atomic uint64_t landed;
+};
+
+struct engine {
+    struct engine_options options;
+    struct backing backing;
+    const char *limits_root; /* memory_limit.h: "" but in tests */
+    char *parser_helper;
+
+    pthread_mutex_t admission; /* held while a new load asks whether there is memory for it; taken before `lock` */
+    pthread_mutex_t lock;
+    pthread_cond_t populate_wanted, hash_wanted, quiet;
+    bool stopping;
+    struct load *loads;
+    struct stream *streams; /* in the order they came */
+    struct device *devices;
+    uint64_t reserved; /* of all loads */
+
+    struct reader *reader;
+    bool reader_starving; /* it could read more, were there populated memory */
+    pthread_t io_thread, *populators, *hashers;
+    unsigned n_populators, n_hashers;
+    /* How the I/O thread's start went. */
+    bool io_started;
+    struct hearth_error io_error;
+    EVP_MD *sha256;
+};
+
+/* Threads. Each takes the engine. */
+void *io_main(void *engine);
+void *populate_main(void *engine);
+void *hash_main(void *engine);
+void *load_main(void *load);
+/* Signals blocked: those are for the program's own threads. 0 or an errno. */
+int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
+
+/* ---- stream.c ---- */
+/* Opens the file, makes its memory; the stream is not scheduled yet. */
+int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_error *err);
+/* With the lock held: lets the threads at it; takes it away from them (nobody may be at work on it). */
+void stream_schedule(struct stream *s);
+void stream_unschedule(struct stream *s);
+struct stream *stream_free(struct stream *s);
+/* Reading starts with the head and the tail, where formats keep their headers; then it goes from front to back. */
+uint32_t stream_nth(const struct stream *s, uint32_t place);
+static inline bool stream_complete(const struct stream *s) {
+    return s->pieces_landed == s->n_pieces && (!s->hashed || s->chunks_done == s->n_chunks);
+}
+static inline uint64_t stream_piece_length(const struct stream *s, uint32_t piece) {
+    uint64_t at = piece * s->piece_bytes;
+    return s->bytes - at < s->piece_bytes ? s->bytes - at : s->piece_bytes;
+}
+/* Bytes of a range of an open file that the page cache holds; 0 when the kernel does not tell. */
+uint64_t cached_bytes(int fd, uint64_t offset, uint64_t length);
+
+/* ---- schedule.c: all with the lock held; each marks what it returns as BUSY and adds a user ---- */
+bool schedule_populate(struct engine *e, struct stream **s, uint64_t *offset, uint64_t *length);
+bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece);
+bool schedule_hash(struct engine *e, struct stream **s, uint32_t *chunk);
+void populated(struct stream *s, uint64_t offset, uint64_t length);
+void piece_landed(struct stream *s, uint32_t piece);
+/* What schedule_*() gave out for this load has been done, or given up. */
+void work_ended(struct load *l);
+/* The load must not see its bytes before this is true of them. */
+bool pieces_landed(const struct stream *s, uint32_t from, uint32_t to);
+
+/* ---- load.c: with the lock held ---- */
+/* The first error stays. */
+void load_fail(struct load *l, const struct hearth_error *err);
+/* Extends a phase to [start, end]. */
+void load_phase(struct load *l, enum hearth_phase phase, uint64_t start, uint64_t end);
+
+/* ---- small.c: on the load's thread; reads all small files into the resident's blobs ---- */
+int small_files(struct load *l, struct hearth_error *err);
+/* Asks again whether what is yet to be populated fits. */
+int memory_still_fits(struct engine *e, struct hearth_error *err);
+/* So many bytes have become part of what the kernel counts as used. */
+void load_unreserve(struct load *l, uint64_t bytes);
+
+/* ---- hash.c ---- */
+/* XXH3-128 of one chunk. */
+void hash_chunk(struct blob *b, uint32_t chunk, const void *data, size_t bytes);
+/* Whether the file is to be hashed by SHA-256 under the load's policy; what its content then is. */
+bool wants_sha256(const struct load *l, size_t file);
+/* Compares with the expected digest and fills in b->verified. Errors: INTEGRITY. */
+int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error *err);
+
+/* ---- publish.c: the index completed and sealed, the sums ---- */
+int publish(struct load *l, int *index_fd, struct hearth_error *err);

@@ -1,0 +1,344 @@
+/* loader/load.c: one load, as straight code on a thread of its own. See loader.h and internal.h.
+ *
+ * Large files are opened first and handed to the engine's threads; while those read, this thread takes the small files,
+ * lets the parser at it all, and then waits, checks and seals.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "artifact/parse.h"
+#include "loader/internal.h"
+#include "loader/memory_limit.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+void load_fail(struct load *l, const struct hearth_error *err) {
+    if (l->failed || l->over)
+        return;
+    l->failed = true;
+    l->error = *err;
+    pthread_cond_broadcast(&l->changed);
+}
+
+void load_phase(struct load *l, enum hearth_phase phase, uint64_t start, uint64_t end) {
+    struct hearth_span *p = &l->resident->phases[phase];
+    if (p->start_ns == 0 || start < p->start_ns)
+        p->start_ns = start;
+    if (end > p->end_ns)
+        p->end_ns = end;
+}
+
+/* ---- memory ---- */
+
+static uint64_t pages_of(const struct engine *e, uint64_t bytes) {
+    return (bytes + e->backing.small_page - 1) / e->backing.small_page * e->backing.small_page;
+}
+
+static int reserve(struct load *l, struct hearth_error *err) {
+    struct engine *e = l->engine;
+    const struct artifact *a = l->request.artifact;
+    uint64_t need = 0;
+    for (size_t i = 0; i < a->n_files; i++)
+        need += pages_of(e, a->files[i].identity.bytes);
+    /* One after the other: of two that fit each alone, the first shall have it. */
+    pthread_mutex_lock(&e->admission);
+    pthread_mutex_lock(&e->lock);
+    uint64_t others = e->reserved;
+    pthread_mutex_unlock(&e->lock);
+    int r = memory_limit_check(e->limits_root, others + need, err);
+    if (!r) {
+        pthread_mutex_lock(&e->lock);
+        e->reserved += need;
+        l->reserved = need;
+        pthread_mutex_unlock(&e->lock);
+    }
+    pthread_mutex_unlock(&e->admission);
+    if (r)
+        error_at(err, a->ref, HEARTH_NO_OFFSET);
+    return r;
+}
+
+void load_unreserve(struct load *l, uint64_t bytes) {
+    if (bytes > l->reserved) /* hugetlb's rounding */
+        bytes = l->reserved;
+    l->reserved -= bytes;
+    l->engine->reserved -= bytes;
+}
+
+int memory_still_fits(struct engine *e, struct hearth_error *err) {
+    pthread_mutex_lock(&e->lock);
+    uint64_t reserved = e->reserved;
+    pthread_mutex_unlock(&e->lock);
+    return memory_limit_check(e->limits_root, reserved, err);
+}
+
+/* ---- streams ---- */
+
+/* With the lock held: the load's error, if it has one. */
+static int failure(struct load *l, struct hearth_error *err) {
+    if (!l->failed)
+        return 0;
+    if (err)
+        *err = l->error;
+    return (int)l->error.code;
+}
+
+/* All of it has been read and hashed: is it what it was, and what it should be? */
+static int settle(struct stream *s, struct hearth_error *err) {
+    const struct artifact *a = s->load->request.artifact;
+    struct file_identity now;
+    int e = file_identity_of(s->source, &now);
+    if (e < 0) {
+        char path[sizeof(err->file)];
+        e = error_errno(err, -e, "cannot examine %s", a->files[s->file].path);
+        error_at(err, artifact_path(a, s->file, path, sizeof(path)), HEARTH_NO_OFFSET);
+        return e;
+    }
+    if (!file_identity_equal(&now, &a->files[s->file].identity))
+        return artifact_changed(a, s->file, &now, err);
+    s->settled = true;
+    return judge(s->load, s->file, &s->result, err);
+}
+
+/* Waits until at most `left` streams are not settled, and settles each as it completes, so that a bad file is known at
+ * its end and not at the end of all. */
+static int settle_streams(struct load *l, unsigned left, struct hearth_error *err) {
+    struct engine *e = l->engine;
+    for (;;) {
+        unsigned unsettled = 0;
+        struct stream *complete = NULL;
+        pthread_mutex_lock(&e->lock);
+        for (;;) {
+            unsettled = 0;
+            for (unsigned i = 0; i < l->n_open; i++) {
+                unsettled += !l->open[i]->settled;
+                if (!l->open[i]->settled && stream_complete(l->open[i]))
+                    complete = l->open[i];
+            }
+            if (complete || unsettled <= left || l->failed)
+                break;
+            pthread_cond_wait(&l->changed, &e->lock);
+        }
+        int r = failure(l, err);
+        pthread_mutex_unlock(&e->lock);
+        if (!r && complete)
+            r = settle(complete, err);
+        if (r || (!complete && unsettled <= left))
+            return r;
+    }
+}
+
+static void describe_blob(struct stream *s) {
+    struct blob_memory *m = &s->memory;
+    struct blob *b = &s->load->resident->blobs[s->file];
+    *b = s->result;
+    s->result.chunks = NULL;
+    b->bytes = s->bytes;
+    b->fd = steal_fd(&m->readonly);
+    b->resident_bytes = memfd_resident(b->fd);
+    b->huge_bytes = m->huge_got < b->resident_bytes ? m->huge_got : b->resident_bytes;
+    b->backing = HEARTH_BACKING_SHMEM;
+    if (b->huge_bytes * 2 > b->resident_bytes)
+        b->backing = m->pages == PAGES_HUGETLB ? HEARTH_BACKING_HUGETLB : HEARTH_BACKING_SHMEM_HUGE;
+}
+
+/* Turns all settled streams into blobs. */
+static int seal_settled(struct load *l, struct hearth_error *err) {
+    uint64_t start = clock_now();
+    struct blob_memory *memories[STREAMS_OPEN_MAX];
+    unsigned n = 0, kept = 0;
+    for (unsigned i = 0; i < l->n_open; i++)
+        if (l->open[i]->settled)
+            memories[n++] = &l->open[i]->memory;
+    blob_measure(memories, n);
+    int r = 0;
+    for (unsigned i = 0; i < l->n_open; i++) {
+        struct stream *s = l->open[i];
+        if (r || !s->settled) {
+            l->open[kept++] = s;
+            continue;
+        }
+        pthread_mutex_lock(&l->engine->lock);
+        stream_unschedule(s);
+        l->resident->direct_io &= s->direct;
+        pthread_mutex_unlock(&l->engine->lock);
+        r = blob_seal(&s->memory, err);
+        if (!r)
+            describe_blob(s);
+        stream_free(s);
+    }
+    l->n_open = kept;
+    pthread_mutex_lock(&l->engine->lock);
+    load_phase(l, HEARTH_PHASE_SEAL, start, clock_now());
+    pthread_mutex_unlock(&l->engine->lock);
+    return r;
+}
+
+static int open_stream(struct load *l, size_t file, struct hearth_error *err) {
+    int r = 0;
+    if (l->n_open == STREAMS_OPEN_MAX) {
+        r = settle_streams(l, STREAMS_OPEN_MAX / 2, err);
+        if (!r)
+            r = seal_settled(l, err);
+    }
+    struct stream *s = NULL;
+    if (!r)
+        r = memory_still_fits(l->engine, err);
+    if (!r)
+        r = stream_open(l, file, &s, err);
+    if (r)
+        return r;
+    pthread_mutex_lock(&l->engine->lock);
+    stream_schedule(s);
+    r = failure(l, err);
+    pthread_mutex_unlock(&l->engine->lock);
+    l->open[l->n_open++] = s;
+    return r;
+}
+
+static int open_streams(struct load *l, struct hearth_error *err) {
+    const struct artifact *a = l->request.artifact;
+    uint64_t start = clock_now();
+    int r = 0;
+    for (size_t i = 0; !r && i < a->n_files; i++)
+        if (a->files[i].identity.bytes > SMALL_FILE_MAX) {
+            l->resident->direct_io = l->resident->direct_io || l->n_open == 0;
+            r = open_stream(l, i, err);
+        }
+    pthread_mutex_lock(&l->engine->lock);
+    load_phase(l, HEARTH_PHASE_OPEN, start, clock_now());
+    pthread_mutex_unlock(&l->engine->lock);
+    return r;
+}
+
+/* ---- parsing, while the rest is read ---- */
+
+static struct stream *open_stream_of(struct load *l, size_t file) {
+    for (unsigned i = 0; i < l->n_open; i++)
+        if (l->open[i]->file == file)
+            return l->open[i];
+    return NULL;
+}
+
+static int parser_fd(void *user, size_t i, struct hearth_error *err) {
+    struct load *l = user;
+    (void)err;
+    struct stream *s = open_stream_of(l, i);
+    return s ? s->memory.readonly : l->resident->blobs[i].fd;
+}
+
+static int parser_wait(void *user, size_t i, uint64_t offset, uint64_t length, struct hearth_error *err) {
+    struct load *l = user;
+    struct engine *e = l->engine;
+    struct stream *s = open_stream_of(l, i);
+    pthread_mutex_lock(&e->lock);
+    if (s && length > 0) {
+        l->wanted_from = (uint32_t)(offset / s->piece_bytes);
+        l->wanted_to = (uint32_t)((offset + length - 1) / s->piece_bytes);
+        l->wanted = s;
+        if (!pieces_landed(s, l->wanted_from, l->wanted_to)) {
+            pthread_cond_broadcast(&e->populate_wanted);
+            e->reader->wake(e->reader);
+        }
+        while (!l->failed && !pieces_landed(s, l->wanted_from, l->wanted_to))
+            pthread_cond_wait(&l->changed, &e->lock);
+        l->wanted = NULL;
+    }
+    int r = failure(l, err);
+    pthread_mutex_unlock(&e->lock);
+    return r;
+}
+
+static int parse(struct load *l, int *index_fd, struct hearth_error *err) {
+    const struct parse_request request = {
+        .artifact = l->request.artifact,
+        .file_fd = parser_fd,
+        .wait_range = parser_wait,
+        .user = l,
+        .helper = l->engine->parser_helper,
+    };
+    uint64_t start = clock_now();
+    int r = parse_isolated(&request, index_fd, err);
+    pthread_mutex_lock(&l->engine->lock);
+    load_phase(l, HEARTH_PHASE_PARSE, start, clock_now());
+    pthread_mutex_unlock(&l->engine->lock);
+    return r;
+}
+
+/* ---- the whole ---- */
+
+static int run(struct load *l, struct hearth_error *err) {
+    _cleanup_close_ int index_fd = -1;
+    int r = reserve(l, err);
+    if (!r)
+        r = open_streams(l, err);
+    if (!r)
+        r = small_files(l, err);
+    if (!r)
+        r = parse(l, &index_fd, err);
+    if (!r)
+        r = settle_streams(l, 0, err);
+    if (!r)
+        r = seal_settled(l, err);
+    if (!r)
+        r = publish(l, &index_fd, err);
+    return r;
+}
+
+/* Spans were kept as points in time: make them relative, and take in what the caller knows. */
+static void finish_phases(struct load *l) {
+    struct hearth_span *p = l->resident->phases;
+    uint64_t sealed = p[HEARTH_PHASE_SEAL].end_ns, now = clock_now(), start = l->request.start_ns;
+    p[HEARTH_PHASE_PUBLISH] = (struct hearth_span){sealed ? sealed : now, now};
+    for (unsigned i = 0; i < HEARTH_PHASES; i++)
+        if (p[i].end_ns > 0) {
+            p[i].start_ns = p[i].start_ns > start ? p[i].start_ns - start : 0;
+            p[i].end_ns = p[i].end_ns > start ? p[i].end_ns - start : 0;
+        }
+    p[HEARTH_PHASE_RESOLVE] = l->request.resolve;
+}
+
+/* Waits until no thread is at work on it any more, and gives back what streams are left after a failure. */
+static void release_streams(struct load *l) {
+    struct engine *e = l->engine;
+    pthread_mutex_lock(&e->lock);
+    while (l->users > 0)
+        pthread_cond_wait(&l->changed, &e->lock);
+    for (unsigned i = 0; i < l->n_open; i++)
+        stream_unschedule(l->open[i]);
+    load_unreserve(l, l->reserved);
+    pthread_mutex_unlock(&e->lock);
+    for (unsigned i = 0; i < l->n_open; i++)
+        stream_free(l->open[i]);
+    l->n_open = 0;
+}
+
+void *load_main(void *load) {
+    struct load *l = load;
+    struct engine *e = l->engine;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    int r = run(l, &err);
+    pthread_mutex_lock(&e->lock);
+    if (r)
+        load_fail(l, &err);
+    pthread_mutex_unlock(&e->lock);
+    release_streams(l);
+    pthread_mutex_lock(&e->lock);
+    finish_phases(l);
+    l->over = true;
+    pthread_mutex_unlock(&e->lock);
+    l->request.done(l->request.user, l);
+
+    pthread_mutex_lock(&e->lock);
+    for (struct load **at = &e->loads; *at; at = &(*at)->next)
+        if (*at == l) {
+            *at = l->next;
+            break;
+        }
+    pthread_cond_broadcast(&e->quiet);
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}

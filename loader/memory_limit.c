@@ -1,0 +1,178 @@
+/* loader/memory_limit.c: see memory_limit.h.
+ *
+ * /proc/self/cgroup names this process's group in each hierarchy; /proc/self/mountinfo says where a hierarchy is
+ * mounted and which of its groups the mount shows as its root (a container often sees only its own). From the group's
+ * directory up to the mount point each directory may state a limit.
+ */
+#include "loader/memory_limit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/text.h"
+
+/* How one version of control groups spells it. */
+struct spelling {
+    const char *limit, *usage, *reclaimable;
+};
+static const struct spelling v1 = {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"};
+static const struct spelling v2 = {"memory.max", "memory.current", "inactive_file"};
+
+/* A file that holds one number. False when it is not there or is no number ("max"). */
+static bool read_number(const char *directory, const char *name, uint64_t *out) {
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path))
+        return false;
+    _cleanup_fclose_ FILE *f = fopen(path, "re");
+    return f && fscanf(f, "%" SCNu64, out) == 1;
+}
+
+/* The number behind `key` in a file of "key number" lines; 0 when absent. */
+static uint64_t read_keyed(const char *path, const char *key) {
+    _cleanup_fclose_ FILE *f = fopen(path, "re");
+    char line[256];
+    size_t n = strlen(key);
+    uint64_t value = 0;
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, key, n) == 0 && (line[n] == ' ' || line[n] == ':') &&
+            sscanf(line + n + 1, "%" SCNu64, &value) == 1)
+            return value;
+    return 0;
+}
+
+static void consider(struct memory_limit *best, uint64_t limit, uint64_t used, const char *directory,
+                     const char *file) {
+    uint64_t available = limit > used ? limit - used : 0;
+    if (available >= best->available)
+        return;
+    best->available = available;
+    best->limit = limit;
+    best->used = used;
+    snprintf(best->source, sizeof(best->source), "%s%s%s", directory, *file ? "/" : "", file);
+}
+
+/* Considers `directory`, which this cuts shorter and shorter, and all above it down to its first `keep` bytes. */
+static void consider_ancestors(struct memory_limit *best, char *directory, size_t keep, const struct spelling *s) {
+    for (;;) {
+        uint64_t limit, usage;
+        char stat[PATH_MAX];
+        if (read_number(directory, s->limit, &limit) && read_number(directory, s->usage, &usage) &&
+            snprintf(stat, sizeof(stat), "%s/memory.stat", directory) < (int)sizeof(stat)) {
+            uint64_t reclaimable = read_keyed(stat, s->reclaimable);
+            consider(best, limit, usage > reclaimable ? usage - reclaimable : 0, directory, s->limit);
+        }
+        char *slash = strrchr(directory, '/');
+        if (!slash || (size_t)(slash - directory) < keep)
+            return;
+        *slash = '\0';
+    }
+}
+
+/* Paths in mountinfo spell space, tab, newline and backslash as three octal digits. */
+static void unescape(char *s) {
+    char *to = s;
+    for (; *s; s++) {
+        unsigned v;
+        if (s[0] == '\\' && sscanf(s + 1, "%3o", &v) == 1) {
+            *to++ = (char)v;
+            s += 3;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = '\0';
+}
+
+static bool has_word(const char *list, const char *word) {
+    size_t n = strlen(word);
+    for (const char *p = list; (p = strstr(p, word)); p += n)
+        if ((p == list || p[-1] == ',') && (p[n] == '\0' || p[n] == ',' || p[n] == '\n'))
+            return true;
+    return false;
+}
+
+/* This process's group in the hierarchy of the v1 controller "memory", or (v2) in the unified one. */
+static bool own_group(const char *root, bool unified, char *out, size_t size) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
+    _cleanup_fclose_ FILE *f = fopen(path, "re");
+    _cleanup_free_ char *line = NULL;
+    size_t capacity = 0;
+    while (f && getline(&line, &capacity, f) > 0) {
+        char *controllers = strchr(line, ':');
+        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group)
+            continue;
+        controllers++;
+        *group++ = '\0';
+        group[strcspn(group, "\n")] = '\0';
+        if (unified ? *controllers == '\0' : has_word(controllers, "memory"))
+            return snprintf(out, size, "%s", group) < (int)size;
+    }
+    return false;
+}
+
+/* One line: "36 35 98:0 ROOT MOUNTPOINT options ... - TYPE source SUPER_OPTIONS". */
+static void consider_mount(const char *root, char *line, struct memory_limit *best) {
+    char *tail = strstr(line, " - ");
+    char mount_root[PATH_MAX], mount_point[PATH_MAX], type[32], super_options[1024], group[PATH_MAX];
+    if (!tail || sscanf(line, "%*s %*s %*s %4095s %4095s", mount_root, mount_point) != 2 ||
+        sscanf(tail + 3, "%31s %*s %1023s", type, super_options) != 2)
+        return;
+    bool unified = strcmp(type, "cgroup2") == 0;
+    if (!unified && (strcmp(type, "cgroup") != 0 || !has_word(super_options, "memory")))
+        return;
+    if (!own_group(root, unified, group, sizeof(group)))
+        return;
+    unescape(mount_root);
+    unescape(mount_point);
+    size_t skip = strcmp(mount_root, "/") == 0 ? 0 : strlen(mount_root);
+    /* A group outside of what is mounted ("/../x", another container's): only the mount's own root can be seen. */
+    bool visible =
+        strncmp(group, mount_root, skip) == 0 && (group[skip] == '/' || !group[skip]) && !strstr(group, "/..");
+    char directory[PATH_MAX * 2];
+    snprintf(directory, sizeof(directory), "%s%s%s", root, mount_point, visible ? group + skip : "");
+    size_t length = strlen(directory);
+    while (length > 0 && directory[length - 1] == '/')
+        directory[--length] = '\0';
+    consider_ancestors(best, directory, strlen(root) + strlen(mount_point), unified ? &v2 : &v1);
+}
+
+int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_error *err) {
+    struct memory_limit best = {.available = UINT64_MAX};
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/proc/meminfo", root);
+    uint64_t total = read_keyed(path, "MemTotal"), available = read_keyed(path, "MemAvailable");
+    if (total == 0)
+        return error_set(err, HEARTH_E_SYSTEM, "cannot read how much memory there is from %s", path);
+    consider(&best, total * 1024, (total - (available < total ? available : total)) * 1024, path, "");
+
+    snprintf(path, sizeof(path), "%s/proc/self/mountinfo", root);
+    _cleanup_fclose_ FILE *f = fopen(path, "re");
+    _cleanup_free_ char *line = NULL;
+    size_t capacity = 0;
+    while (f && getline(&line, &capacity, f) > 0)
+        consider_mount(root, line, &best);
+    *out = best;
+    return 0;
+}
+
+int memory_limit_check(const char *root, uint64_t needed, struct hearth_error *err) {
+    struct memory_limit m;
+    int r = memory_limit_read(root, &m, err);
+    if (r || needed <= m.available)
+        return r;
+    char need[16], have[16], limit[16], used[16];
+    r = error_set(err, HEARTH_E_TOO_LARGE, "loading needs %s of memory, and %s allows %s more",
+                  format_size(needed, need, sizeof(need)), m.source, format_size(m.available, have, sizeof(have)));
+    error_expected(err, "at most %" PRIu64 " bytes (of %s, %s are used)", m.available,
+                   format_size(m.limit, limit, sizeof(limit)), format_size(m.used, used, sizeof(used)));
+    error_found(err, "%" PRIu64 " bytes", needed);
+    error_hint(err, "evict what is not needed, or raise the limit in %s", m.source);
+    return r;
+}

@@ -1,0 +1,28 @@
+/* loader/memory_limit.h: how much memory this process may still use.
+ *
+ * A page fault beyond a control group's limit is not an error but a kill, so the question is asked before memory is
+ * made. Every limit that applies is read: memory.max of each cgroup2 ancestor, memory.limit_in_bytes of each ancestor
+ * in a v1 memory hierarchy, and MemAvailable of the machine. File cache on the inactive list can be given back and does
+ * not count as used.
+ *
+ * Thread rule: any thread; reads a handful of small files of the kernel's (about 100 us).
+ */
+#pragma once
+
+#include <limits.h>
+#include <stdint.h>
+
+#include <hearth/error.h>
+
+/* The tightest limit. */
+struct memory_limit {
+    uint64_t available;    /* bytes: limit - used */
+    uint64_t limit, used;  /* bytes; used without what the kernel can take back at once */
+    char source[PATH_MAX]; /* the file that states it */
+};
+
+/* `root` goes before every path ("" for the running system; a recorded tree in tests). Errors: SYSTEM. */
+int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_error *err);
+
+/* 0 when `needed` more bytes fit. Errors: TOO_LARGE, with the figures and the file that states the limit; SYSTEM. */
+int memory_limit_check(const char *root, uint64_t needed, struct hearth_error *err);

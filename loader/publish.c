@@ -1,0 +1,90 @@
+/* loader/publish.c: the last step of a load: the index gets what only the engine knows (the id, what was verified and
+ * how) and is sealed, and the sums over all files are made. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "loader/internal.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/memfd.h"
+
+/* The parser's table of files must be the artifact's, in its order: clients ask for descriptors by these numbers. */
+static int complete_files(struct resident *r, uint8_t *index, struct hearth_error *err) {
+    struct hearth_index_header *h = (struct hearth_index_header *)index;
+    struct hearth_index_file *files = (struct hearth_index_file *)(index + h->files.offset);
+    const char *strings = (const char *)index + h->strings.offset;
+    if (h->files.count != r->n_blobs)
+        return error_set(err, HEARTH_E_PARSER, "the parser lists %llu files of %zu", (unsigned long long)h->files.count,
+                         r->n_blobs);
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        const struct artifact_file *f = &r->artifact->files[i];
+        const struct blob *b = &r->blobs[i];
+        if (strcmp(strings + files[i].path.offset, f->path) != 0 || files[i].bytes != b->bytes)
+            return error_set(err, HEARTH_E_PARSER, "the parser's file %zu is not %s", i, f->path);
+        files[i].verified = b->verified;
+        files[i].flags = b->has_sha256 ? HEARTH_FILE_HAS_SHA256 : 0;
+        memcpy(files[i].sha256, b->sha256, sizeof(b->sha256));
+    }
+    return 0;
+}
+
+static int complete_index(struct load *l, int fd, struct hearth_error *err) {
+    struct resident *r = l->resident;
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "cannot examine the index");
+    r->index_bytes = (uint64_t)st.st_size;
+    uint8_t *index = mmap(NULL, r->index_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (index == MAP_FAILED)
+        return error_errno(err, errno, "cannot map the index");
+    (void)madvise(index, r->index_bytes, MADV_DONTFORK); /* see blob.c */
+    int e = complete_files(r, index, err);
+    struct hearth_index_header *h = (struct hearth_index_header *)index;
+    h->id = l->request.id;
+    h->verified = r->verified;
+    munmap(index, r->index_bytes);
+    return e;
+}
+
+static void sum_up(struct resident *r) {
+    uint64_t pages = 0;
+    r->verified = HEARTH_VERIFIED_SIGNED;
+    uint64_t by_backing[HEARTH_BACKING_HUGETLB + 1] = {0};
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        const struct blob *b = &r->blobs[i];
+        r->bytes += b->bytes;
+        pages += b->resident_bytes;
+        r->huge_bytes += b->huge_bytes;
+        by_backing[b->backing] += b->resident_bytes;
+        if (b->verified < r->verified)
+            r->verified = b->verified;
+    }
+    r->resident_bytes = pages;
+    /* What most bytes are on. */
+    r->backing = HEARTH_BACKING_NONE;
+    for (unsigned k = 1; k <= HEARTH_BACKING_HUGETLB; k++)
+        if (by_backing[k] > by_backing[r->backing])
+            r->backing = k;
+}
+
+int publish(struct load *l, int *index_fd, struct hearth_error *err) {
+    struct resident *r = l->resident;
+    sum_up(r);
+    int e = complete_index(l, *index_fd, err);
+    if (e)
+        return e;
+    int sealed = memfd_seal(*index_fd, SEALS_FINAL);
+    if (sealed < 0)
+        return error_errno(err, -sealed, "cannot seal the index");
+    r->index_fd = memfd_reopen_readonly(*index_fd);
+    if (r->index_fd < 0) {
+        e = error_errno(err, -r->index_fd, "cannot open the index again");
+        r->index_fd = -1;
+        return e;
+    }
+    *index_fd = close_fd(*index_fd);
+    r->resident_bytes += memfd_resident(r->index_fd);
+    return 0;
+}

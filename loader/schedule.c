@@ -1,0 +1,215 @@
+/* loader/schedule.c: what is populated, read and hashed next. See internal.h.
+ *
+ * The same order for populating and for reading:
+ *   1. what a parser waits for;
+ *   2. the head and the tail of every file, so that parsers need not wait;
+ *   3. file after file from front to back; but files that a serial hash follows go side by side, as many as the hash
+ *      workers can keep up with, the one that is least far first.
+ * What is bounded: bytes being read, and bytes populated ahead of the reads, each for one device.
+ */
+#include "loader/internal.h"
+
+#define ABREAST_MAX 16u
+
+uint32_t stream_nth(const struct stream *s, uint32_t place) {
+    if (place == 0 || s->n_pieces == 1)
+        return 0;
+    return place == 1 ? s->n_pieces - 1 : place - 1;
+}
+
+/* One of the two ways through a stream. `try` takes the stream's next work up, if it has some that can be done now. */
+struct way {
+    bool (*try)(struct stream *s, uint64_t *at, uint64_t *length);
+    bool (*try_piece)(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length);
+    bool populating;
+};
+
+static uint32_t way_place(const struct way *w, const struct stream *s) {
+    return w->populating ? s->populate_next : s->read_next;
+}
+
+/* The ordered streams of one load from `s` on that go side by side, least far first. Returns how many; *after is the
+ * first stream that is not among them. */
+static unsigned abreast(const struct way *w, struct stream *s, struct stream **group, struct stream **after) {
+    unsigned n = 0, most = 2 * s->load->engine->n_hashers;
+    struct load *l = s->load;
+    for (; s && s->sha256 && s->load == l; s = s->next) {
+        if (n == most || n == ABREAST_MAX)
+            continue;
+        uint32_t place = way_place(w, s);
+        if (place >= s->n_pieces)
+            continue;
+        unsigned i = n++;
+        for (; i > 0 && way_place(w, group[i - 1]) > place; i--)
+            group[i] = group[i - 1];
+        group[i] = s;
+    }
+    *after = s;
+    return n;
+}
+
+static bool choose(struct engine *e, const struct way *w, struct stream **out, uint64_t *at, uint64_t *length) {
+    for (struct load *l = e->loads; l; l = l->next)
+        if (l->wanted && !l->failed)
+            for (uint32_t p = l->wanted_from; p <= l->wanted_to; p++)
+                if (w->try_piece(*out = l->wanted, p, at, length))
+                    return true;
+    for (struct stream *s = e->streams; s; s = s->next)
+        if (!s->load->failed && way_place(w, s) < 2 && w->try(*out = s, at, length))
+            return true;
+    for (struct stream *s = e->streams, *after; s; s = after) {
+        after = s->next;
+        if (s->load->failed)
+            continue;
+        struct stream *group[ABREAST_MAX] = {s};
+        unsigned n = s->sha256 ? abreast(w, s, group, &after) : 1;
+        for (unsigned i = 0; i < n; i++)
+            if (w->try(*out = group[i], at, length))
+                return true;
+    }
+    return false;
+}
+
+/* ---- populating: at and length are bytes ---- */
+
+static bool populate_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length) {
+    uint64_t from = piece * s->piece_bytes;
+    uint64_t last = (from + stream_piece_length(s, piece) - 1) / s->block_bytes;
+    for (uint64_t b = from / s->block_bytes; b <= last; b++) {
+        if (s->blocks[b] != TODO)
+            continue;
+        uint64_t n = 1;
+        while (b + n < s->n_blocks && s->blocks[b + n] == TODO && (n + 1) * s->block_bytes <= s->populate_step)
+            n++;
+        for (uint64_t i = b; i < b + n; i++)
+            s->blocks[i] = BUSY;
+        *at = b * s->block_bytes;
+        *length = n * s->block_bytes;
+        uint64_t end = *at + *length < s->bytes ? *at + *length : s->bytes;
+        s->claimed += end - *at;
+        s->device->ahead += end - *at;
+        s->load->users++;
+        if (s->populate_step < POPULATE_STEP_MAX)
+            s->populate_step *= 2;
+        return true;
+    }
+    return false;
+}
+
+static bool populate_next(struct stream *s, uint64_t *at, uint64_t *length) {
+    if (s->device->ahead >= s->load->engine->options.populate_ahead)
+        return false;
+    for (; s->populate_next < s->n_pieces; s->populate_next++)
+        if (populate_piece(s, stream_nth(s, s->populate_next), at, length))
+            return true;
+    return false;
+}
+
+bool schedule_populate(struct engine *e, struct stream **s, uint64_t *offset, uint64_t *length) {
+    static const struct way way = {populate_next, populate_piece, true};
+    return choose(e, &way, s, offset, length);
+}
+
+void populated(struct stream *s, uint64_t offset, uint64_t length) {
+    for (uint64_t b = offset / s->block_bytes; b * s->block_bytes < offset + length; b++)
+        s->blocks[b] = DONE;
+}
+
+/* ---- reading: at is a piece ---- */
+
+static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length) {
+    struct engine *e = s->load->engine;
+    uint64_t from = piece * s->piece_bytes, bytes = stream_piece_length(s, piece);
+    struct device *d = s->device;
+    if (s->pieces[piece] != TODO || (d->in_flight > 0 && d->in_flight + bytes > e->options.bytes_in_flight))
+        return false;
+    for (uint64_t b = from / s->block_bytes; b * s->block_bytes < from + bytes; b++)
+        if (s->blocks[b] != DONE) {
+            e->reader_starving = true;
+            return false;
+        }
+    s->pieces[piece] = BUSY;
+    s->submitted += bytes;
+    d->in_flight += bytes;
+    bool was_full = d->ahead >= e->options.populate_ahead;
+    d->ahead -= bytes;
+    if (was_full && d->ahead < e->options.populate_ahead)
+        pthread_cond_broadcast(&e->populate_wanted);
+    s->load->users++;
+    *at = piece;
+    *length = bytes;
+    return true;
+}
+
+static bool read_next(struct stream *s, uint64_t *at, uint64_t *length) {
+    while (s->read_next < s->n_pieces && s->pieces[stream_nth(s, s->read_next)] != TODO)
+        s->read_next++;
+    return s->read_next < s->n_pieces && read_piece(s, stream_nth(s, s->read_next), at, length);
+}
+
+bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece) {
+    static const struct way way = {read_next, read_piece, false};
+    uint64_t at, length;
+    e->reader_starving = false;
+    if (!choose(e, &way, s, &at, &length))
+        return false;
+    *piece = (uint32_t)at;
+    return true;
+}
+
+bool pieces_landed(const struct stream *s, uint32_t from, uint32_t to) {
+    for (uint32_t p = from; p <= to; p++)
+        if (s->pieces[p] != DONE)
+            return false;
+    return true;
+}
+
+void piece_landed(struct stream *s, uint32_t piece) {
+    struct load *l = s->load;
+    s->pieces[piece] = DONE;
+    s->pieces_landed++;
+    atomic_fetch_add(&l->landed, stream_piece_length(s, piece));
+    if (s->hashed) {
+        uint32_t chunk = (uint32_t)(piece * s->piece_bytes / CHUNK_BYTES);
+        if (--s->missing[chunk] == 0) {
+            if (!s->sha256)
+                s->ready[s->ready_to++] = chunk;
+            pthread_cond_signal(&l->engine->hash_wanted);
+        }
+    }
+    if (l->wanted == s || stream_complete(s))
+        pthread_cond_broadcast(&l->changed);
+}
+
+/* ---- hashing ---- */
+
+static bool next_chunk(struct stream *s, uint32_t *chunk) {
+    if (!s->hashed || s->load->failed)
+        return false;
+    if (s->sha256) {
+        if (s->hash_busy || s->chunk_next == s->n_chunks || s->missing[s->chunk_next] > 0)
+            return false;
+        s->hash_busy = true;
+        *chunk = s->chunk_next++;
+    } else {
+        if (s->ready_from == s->ready_to)
+            return false;
+        *chunk = s->ready[s->ready_from++];
+    }
+    s->load->users++;
+    return true;
+}
+
+bool schedule_hash(struct engine *e, struct stream **out, uint32_t *chunk) {
+    for (struct stream *s = e->streams; s; s = s->next)
+        if (next_chunk(s, chunk)) {
+            *out = s;
+            return true;
+        }
+    return false;
+}
+
+void work_ended(struct load *l) {
+    if (--l->users == 0)
+        pthread_cond_broadcast(&l->changed);
+}

@@ -1,0 +1,181 @@
+/* loader/stream.c: a file that is read by the engine's threads, from its opening to its end. See internal.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "loader/internal.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/kernel.h"
+
+/* cachestat(2), 6.5: what headers of its time lack. */
+struct cachestat_range {
+    uint64_t offset, length;
+};
+struct cachestat {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
+uint64_t cached_bytes(int fd, uint64_t offset, uint64_t length) {
+    struct cachestat_range range = {offset, length};
+    struct cachestat c;
+    if (syscall(SYS_cachestat, fd, &range, &c, 0) < 0)
+        return 0;
+    uint64_t bytes = c.cached * (uint64_t)sysconf(_SC_PAGESIZE);
+    return bytes < length ? bytes : length;
+}
+
+/* What lengths and offsets of direct reads must be multiples of; 0 when there are no direct reads. File systems that do
+ * not say (overlayfs, NFS, FUSE) get a trial with whole pages: the first read tells. */
+static uint32_t direct_alignment(int fd, uint64_t page) {
+    struct statx x;
+    memset(&x, 0, sizeof(x));
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) < 0 || !(x.stx_mask & STATX_DIOALIGN))
+        return (uint32_t)page;
+    if (x.stx_dio_offset_align > page || x.stx_dio_mem_align > page)
+        return 0;
+    return x.stx_dio_offset_align;
+}
+
+static int open_source(struct stream *s, struct hearth_error *err) {
+    const struct artifact *a = s->load->request.artifact;
+    struct hearth_error refused = HEARTH_ERROR_INIT;
+    int r = artifact_open(a, s->file, O_DIRECT, &s->source, &refused);
+    if (r == HEARTH_E_UNSUPPORTED)
+        return artifact_open(a, s->file, 0, &s->source, err);
+    if (r) {
+        if (err)
+            *err = refused;
+        return r;
+    }
+    s->align = direct_alignment(s->source, s->load->engine->backing.small_page);
+    s->direct = s->align > 0;
+    if (!s->direct) {
+        (void)fcntl(s->source, F_SETFL, fcntl(s->source, F_GETFL) & ~O_DIRECT);
+        return 0;
+    }
+    /* What the page cache has is read from there, at the speed of memory. */
+    if (cached_bytes(s->source, 0, s->bytes) > 0)
+        return artifact_open(a, s->file, 0, &s->cached, err);
+    return 0;
+}
+
+/* The device's entry, which stays as long as the engine does. NULL when there is no memory. */
+static struct device *find_device(struct engine *e, uint64_t id) {
+    pthread_mutex_lock(&e->lock);
+    struct device *d = e->devices;
+    while (d && d->id != id)
+        d = d->next;
+    if (!d && (d = calloc(1, sizeof(*d)))) {
+        d->id = id;
+        d->next = e->devices;
+        e->devices = d;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return d;
+}
+
+static int make_tables(struct stream *s) {
+    s->n_blocks = (uint32_t)((s->memory.mapped + s->block_bytes - 1) / s->block_bytes);
+    s->n_pieces = (uint32_t)((s->bytes + s->piece_bytes - 1) / s->piece_bytes);
+    s->n_chunks = (uint32_t)((s->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES);
+    s->blocks = calloc(s->n_blocks, 1);
+    s->pieces = calloc(s->n_pieces, 1);
+    s->device = find_device(s->load->engine, s->load->request.artifact->files[s->file].identity.device);
+    if (!s->blocks || !s->pieces || !s->device)
+        return -ENOMEM;
+    if (!s->hashed)
+        return 0;
+    s->result.chunks = calloc(s->n_chunks, sizeof(*s->result.chunks));
+    s->result.n_chunks = s->n_chunks;
+    s->missing = calloc(s->n_chunks, 1);
+    s->ready = s->sha256 ? NULL : calloc(s->n_chunks, sizeof(*s->ready));
+    if (!s->result.chunks || !s->missing || (!s->sha256 && !s->ready))
+        return -ENOMEM;
+    for (uint32_t i = 0; i < s->n_pieces; i++)
+        s->missing[i * s->piece_bytes / CHUNK_BYTES]++;
+    if (s->sha256) {
+        s->sha_ctx = EVP_MD_CTX_new();
+        if (!s->sha_ctx || EVP_DigestInit_ex(s->sha_ctx, s->load->engine->sha256, NULL) != 1)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static void cleanup_stream(struct stream **s) {
+    stream_free(*s);
+}
+
+int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_error *err) {
+    const struct artifact_file *f = &l->request.artifact->files[file];
+    _cleanup_(cleanup_stream) struct stream *s = calloc(1, sizeof(*s));
+    if (!s)
+        return error_errno(err, ENOMEM, "cannot start to read a file");
+    s->load = l;
+    s->file = file;
+    s->bytes = f->identity.bytes;
+    s->source = s->cached = -1;
+    s->memory = (struct blob_memory)BLOB_MEMORY_NULL;
+    s->result.fd = -1;
+    s->hashed = l->request.verify != HEARTH_VERIFY_NONE;
+    s->sha256 = wants_sha256(l, file);
+    s->piece_bytes = s->sha256 ? ORDERED_PIECE_BYTES : LARGE_PIECE_BYTES;
+    s->populate_step = BLOCK_BYTES;
+    int r = open_source(s, err);
+    if (r)
+        return r;
+    r = blob_make(&l->engine->backing, "hearth", s->bytes, &s->memory, err);
+    if (!r) {
+        s->block_bytes = s->memory.huge_page > BLOCK_BYTES ? s->memory.huge_page : BLOCK_BYTES;
+        int e = make_tables(s);
+        r = e < 0 ? error_errno(err, -e, "cannot start to read a file") : 0;
+    }
+    if (r) {
+        char path[sizeof(err->file)];
+        error_at(err, artifact_path(l->request.artifact, file, path, sizeof(path)), HEARTH_NO_OFFSET);
+        return r;
+    }
+    *out = steal_ptr(&s);
+    return 0;
+}
+
+void stream_schedule(struct stream *s) {
+    struct engine *e = s->load->engine;
+    struct stream **at = &e->streams;
+    while (*at)
+        at = &(*at)->next;
+    *at = s;
+    pthread_cond_broadcast(&e->populate_wanted);
+}
+
+void stream_unschedule(struct stream *s) {
+    struct engine *e = s->load->engine;
+    for (struct stream **at = &e->streams; *at; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            break;
+        }
+    s->device->ahead -= s->claimed - s->submitted;
+    pthread_cond_broadcast(&e->populate_wanted); /* its share of what may be ahead is free again */
+}
+
+struct stream *stream_free(struct stream *s) {
+    if (!s)
+        return NULL;
+    close_fd(s->source);
+    close_fd(s->cached);
+    blob_memory_deinit(&s->memory);
+    EVP_MD_CTX_free(s->sha_ctx);
+    free(s->blocks);
+    free(s->pieces);
+    free(s->missing);
+    free(s->ready);
+    free(s->result.chunks);
+    free(s);
+    return NULL;
+}
