@@ -39,10 +39,10 @@ static void print_json(struct hearth_artifact *a, uint64_t mapped) {
     struct json j;
     document_begin(&j);
     json_key(&j, "id");
-    json_string(&j, format_id(index->id, id));
+    json_str(&j, format_id(index->id, id));
     json_path(&j, "ref", hearth_index_string(a, index->ref), index->ref.length);
     json_key(&j, "verified");
-    json_string(&j, hearth_verified_name((enum hearth_verified)index->verified));
+    json_str(&j, hearth_verified_name((enum hearth_verified)index->verified));
     json_key(&j, "bytes");
     json_u64(&j, index->bytes);
     json_key(&j, "mapped_bytes");
@@ -50,19 +50,19 @@ static void print_json(struct hearth_artifact *a, uint64_t mapped) {
     json_key(&j, "tensors");
     json_u64(&j, hearth_tensor_count(a));
     json_key(&j, "files");
-    json_array(&j);
+    json_array_begin(&j);
     for (size_t i = 0; i < hearth_file_count(a); i++) {
         struct hearth_file file;
         if (hearth_file_at(a, i, &file, NULL) != 0)
             continue;
-        json_object(&j);
+        json_object_begin(&j);
         json_path(&j, "path", file.path, strlen(file.path));
         json_key(&j, "role");
-        json_string(&j, hearth_role_name(file.role));
+        json_str(&j, hearth_role_name(file.role));
         json_key(&j, "bytes");
         json_u64(&j, file.bytes);
         json_key(&j, "verified");
-        json_string(&j, hearth_verified_name(file.verified));
+        json_str(&j, hearth_verified_name(file.verified));
         json_object_end(&j);
     }
     json_array_end(&j);

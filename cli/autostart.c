@@ -99,6 +99,7 @@ static const char *reason(struct words *w) {
         w->text[--w->used] = '\0';
     char *line = strrchr(w->text, '\n');
     line = line ? line + 1 : w->text;
+    line += strncmp(line, "hearthd: ", 9) == 0 ? 9 : 0;
     return line[0] ? line : "it gave no reason";
 }
 

@@ -94,8 +94,9 @@ int autostart(const char *socket, uint64_t deadline, struct hearth_error *err);
 /* ---- loading.c ---- */
 
 /* Loads an artifact by the options, showing progress, until it is resident. SIGINT, SIGTERM and SIGHUP end the wait
- * with CANCELLED (c->interrupted says which), and the load with it. `argument` is a reference or an id. */
-int cli_load(struct cli *c, struct hearth *h, const char *argument, struct hearth_info *out, struct hearth_error *err);
+ * with CANCELLED (c->interrupted says which), and the load with it: then, and at the deadline, *h is hung up and NULL.
+ * `argument` is a reference or an id. */
+int cli_load(struct cli *c, struct hearth **h, const char *argument, struct hearth_info *out, struct hearth_error *err);
 
 /* ---- open.c ---- */
 

@@ -12,7 +12,7 @@
 
 static void string(struct json *j, const struct inspection *in, const char *key, struct hearth_str s) {
     json_key(j, key);
-    json_string_n(j, inspection_string(in, s), s.length);
+    json_str_n(j, inspection_string(in, s), s.length);
 }
 
 static void string_or_null(struct json *j, const struct inspection *in, const char *key, struct hearth_str s) {
@@ -21,7 +21,7 @@ static void string_or_null(struct json *j, const struct inspection *in, const ch
         return;
     }
     json_key(j, key);
-    json_null(j);
+    json_nil(j);
 }
 
 static void path(struct json *j, const struct inspection *in, const char *key, struct hearth_str s) {
@@ -30,43 +30,43 @@ static void path(struct json *j, const struct inspection *in, const char *key, s
         return;
     }
     json_key(j, key);
-    json_null(j);
+    json_nil(j);
 }
 
 static void offset(struct json *j, uint64_t value) {
     json_key(j, "offset");
     if (value == HEARTH_NO_OFFSET)
-        json_null(j);
+        json_nil(j);
     else
         json_u64(j, value);
 }
 
 static void error_as_finding(struct json *j, const struct inspection *in) {
-    json_object(j);
+    json_object_begin(j);
     json_key(j, "code");
-    json_string(j, hearth_code_name(in->error.code));
+    json_str(j, hearth_code_name(in->error.code));
     if (in->error.file[0]) {
         const char *inside = inspection_inside(in, in->error.file);
         json_path(j, "file", inside, strlen(inside));
     } else {
         json_key(j, "file");
-        json_null(j);
+        json_nil(j);
     }
     offset(j, in->error.offset);
     json_key(j, "message");
-    json_string(j, in->error.message);
+    json_str(j, in->error.message);
     json_object_end(j);
 }
 
 static void findings(struct json *j, const struct inspection *in) {
     json_key(j, "findings");
-    json_array(j);
+    json_array_begin(j);
     if (in->error.code)
         error_as_finding(j, in);
     size_t n = in->index ? inspection_header(in)->findings.count : 0;
     const struct hearth_index_finding *f = n ? inspection_table(in, inspection_header(in)->findings) : NULL;
     for (size_t i = 0; i < n; i++) {
-        json_object(j);
+        json_object_begin(j);
         string(j, in, "code", f[i].code);
         path(j, in, "file", f[i].file);
         offset(j, f[i].offset);
@@ -122,12 +122,12 @@ static void facts_collect(struct facts *f, const struct inspection *in) {
 
 static void fact(struct json *j, const struct inspection *in, const struct hearth_index_meta *m) {
     json_name_n(j, inspection_string(in, m->key), m->key.length);
-    json_string_n(j, inspection_string(in, m->value), m->value.length);
+    json_str_n(j, inspection_string(in, m->value), m->value.length);
 }
 
 static void common_metadata(struct json *j, const struct inspection *in, const struct facts *f) {
     json_key(j, "metadata");
-    json_object(j);
+    json_object_begin(j);
     for (size_t i = 0; i < f->n; i++)
         if (f->common[i] && (i == 0 || !equal(in, f->sorted[i - 1]->key, f->sorted[i]->key)))
             fact(j, in, f->sorted[i]);
@@ -141,7 +141,7 @@ static void own_metadata(struct json *j, const struct inspection *in, const stru
             continue;
         if (!any) {
             json_key(j, "metadata");
-            json_object(j);
+            json_object_begin(j);
         }
         any = true;
         fact(j, in, f->sorted[i]);
@@ -155,10 +155,10 @@ static void own_metadata(struct json *j, const struct inspection *in, const stru
 static void files_of_index(struct json *j, const struct inspection *in, const struct facts *f) {
     const struct hearth_index_file *files = inspection_table(in, inspection_header(in)->files);
     for (uint32_t i = 0; i < inspection_header(in)->files.count; i++) {
-        json_object(j);
+        json_object_begin(j);
         path(j, in, "path", files[i].path);
         json_key(j, "role");
-        json_string(j, hearth_role_name((enum hearth_role)files[i].role));
+        json_str(j, hearth_role_name((enum hearth_role)files[i].role));
         json_key(j, "bytes");
         json_u64(j, files[i].bytes);
         string_or_null(j, in, "format", files[i].format);
@@ -169,14 +169,14 @@ static void files_of_index(struct json *j, const struct inspection *in, const st
 
 static void files_of_artifact(struct json *j, const struct artifact *a) {
     for (size_t i = 0; i < a->n_files; i++) {
-        json_object(j);
+        json_object_begin(j);
         json_path(j, "path", a->files[i].path, strlen(a->files[i].path));
         json_key(j, "role");
-        json_string(j, hearth_role_name(a->files[i].role));
+        json_str(j, hearth_role_name(a->files[i].role));
         json_key(j, "bytes");
         json_u64(j, a->files[i].identity.bytes);
         json_key(j, "format");
-        json_null(j);
+        json_nil(j);
         json_object_end(j);
     }
 }
@@ -189,7 +189,7 @@ static void tensors(struct json *j, const struct inspection *in) {
     _cleanup_free_ uint32_t *order = inspection_tensors(in);
     for (size_t i = 0; order && i < h->tensors.count; i++) {
         const struct hearth_index_tensor *t = &all[order[i]];
-        json_object(j);
+        json_object_begin(j);
         path(j, in, "name", t->name);
         path(j, in, "file", files[t->file].path);
         json_key(j, "offset");
@@ -198,7 +198,7 @@ static void tensors(struct json *j, const struct inspection *in) {
         json_u64(j, t->bytes);
         string(j, in, "dtype", t->dtype);
         json_key(j, "shape");
-        json_array(j);
+        json_array_begin(j);
         for (uint32_t d = 0; d < t->n_dims; d++)
             json_u64(j, dims[t->dims_first + d]);
         json_array_end(j);
@@ -212,24 +212,24 @@ void inspection_print_json(const struct inspection *in) {
     document_begin(&j);
     json_path(&j, "ref", in->ref, strlen(in->ref));
     json_key(&j, "verdict");
-    json_string(&j, inspection_verdict(in));
+    json_str(&j, inspection_verdict(in));
     if (in->index) {
         facts_collect(&facts, in);
         string_or_null(&j, in, "format", inspection_header(in)->format);
     } else {
         json_key(&j, "format");
-        json_null(&j);
+        json_nil(&j);
     }
     findings(&j, in);
     json_key(&j, "files");
-    json_array(&j);
+    json_array_begin(&j);
     if (in->index)
         files_of_index(&j, in, &facts);
     else if (in->artifact)
         files_of_artifact(&j, in->artifact);
     json_array_end(&j);
     json_key(&j, "tensors");
-    json_array(&j);
+    json_array_begin(&j);
     if (in->index)
         tensors(&j, in);
     json_array_end(&j);

@@ -18,14 +18,14 @@ static bool occurred(struct hearth_span s) {
 }
 
 static void json_phases(struct json *j, const struct hearth_info *info) {
-    json_object(j);
+    json_object_begin(j);
     for (unsigned i = 0; i < HEARTH_PHASES; i++) {
         json_key(j, hearth_phase_name((enum hearth_phase)i));
         if (!occurred(info->phases[i])) {
-            json_null(j);
+            json_nil(j);
             continue;
         }
-        json_object(j);
+        json_object_begin(j);
         json_key(j, "start");
         json_double(j, (double)info->phases[i].start_ns / 1e9);
         json_key(j, "end");
@@ -40,10 +40,10 @@ static void print_json(const struct hearth_info *info) {
     struct json j;
     document_begin(&j);
     json_key(&j, "id");
-    json_string(&j, format_id(info->id, id));
+    json_str(&j, format_id(info->id, id));
     json_path(&j, "ref", info->ref, strlen(info->ref));
     json_key(&j, "state");
-    json_string(&j, hearth_state_name(info->state));
+    json_str(&j, hearth_state_name(info->state));
     json_key(&j, "bytes");
     json_u64(&j, info->bytes);
     json_key(&j, "seconds");
@@ -51,11 +51,11 @@ static void print_json(const struct hearth_info *info) {
     json_key(&j, "gb_per_s");
     json_double(&j, gb_per_s(info));
     json_key(&j, "verified");
-    json_string(&j, hearth_verified_name(info->verified));
+    json_str(&j, hearth_verified_name(info->verified));
     json_key(&j, "backing");
-    json_string(&j, hearth_backing_name(info->backing));
+    json_str(&j, hearth_backing_name(info->backing));
     json_key(&j, "from");
-    json_object(&j);
+    json_object_begin(&j);
     json_key(&j, "disk");
     json_u64(&j, info->from_disk);
     json_key(&j, "page_cache");
@@ -122,7 +122,7 @@ static int load(struct cli *c, struct hearth_error *err) {
     struct hearth_info info;
     int r = cli_connect(c, true, &h, err);
     if (r == 0)
-        r = cli_load(c, h, c->options.operands[0], &info, err);
+        r = cli_load(c, &h, c->options.operands[0], &info, err);
     if (r != 0)
         return r;
     if (c->options.json)

@@ -104,13 +104,18 @@ static int load_reference(struct cli *c, struct hearth *h, const char *ref, stru
     return r;
 }
 
-int cli_load(struct cli *c, struct hearth *h, const char *argument, struct hearth_info *out, struct hearth_error *err) {
+int cli_load(struct cli *c, struct hearth **h, const char *argument, struct hearth_info *out,
+             struct hearth_error *err) {
     struct waiting w = {.info = out, .err = err};
     progress_init(&w.progress, c->options.progress, c->options.quiet);
     char ref[HEARTH_REF_MAX];
     int r = hearth_ref_from_argument(argument, ref, sizeof(ref), err);
     if (r == 0)
-        r = load_reference(c, h, ref, &w);
+        r = load_reference(c, *h, ref, &w);
+    if (!w.done) { /* the request may be under way, and knows `w` */
+        w.err = NULL;
+        *h = hearth_close(*h);
+    }
     progress_end(&w.progress);
     return r;
 }

@@ -25,7 +25,7 @@ int cli_open(struct cli *c, const char *argument, bool index_only, struct hearth
     bool is_id = argument_is_id(argument, &info.id);
     int r = *h ? 0 : cli_connect(c, !is_id, h, err); /* a daemon that is started now knows no ids */
     if (r == 0 && !is_id)
-        r = cli_load(c, *h, argument, &info, err);
+        r = cli_load(c, h, argument, &info, err);
     if (r == 0)
         r = attach_id(c, *h, info.id, index_only, out, err);
     return r;

@@ -75,7 +75,7 @@ char *progress_format(const struct progress *p, const struct hearth_info *info, 
         return buffer;
     }
     figures(p, info, right, sizeof(right));
-    size_t used = strlen(name) + 2 + strlen(right) + 4; /* and "[] " */
+    size_t used = strlen(name) + 2 + strlen(right) + 3; /* and "[] " */
     size_t room = columns > used ? columns - used : 0;
     if (room > BAR_MAX)
         room = BAR_MAX;

@@ -12,7 +12,7 @@
 
 void document_begin(struct json *j) {
     json_init(j, stdout, isatty(STDOUT_FILENO) == 1);
-    json_object(j);
+    json_object_begin(j);
     json_key(j, "schema");
     json_u64(j, 1);
 }

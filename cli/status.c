@@ -10,7 +10,7 @@
 
 static void text(struct json *j, const char *key, const char *value) {
     json_key(j, key);
-    json_string(j, value);
+    json_str(j, value);
 }
 
 static void number(struct json *j, const char *key, uint64_t value) {
