@@ -36,8 +36,8 @@
  * hearth_release and hearth_close there free the child's memory without a word to the daemon. All descriptors are
  * close-on-exec.
  *
- * IF THE DAEMON DIES every call on the connection returns HEARTH_E_DISCONNECTED, or the error that the daemon gave as its
- * reason to hang up; artifacts stay mapped and valid.
+ * IF THE DAEMON DIES every call on the connection returns HEARTH_E_DISCONNECTED, or the error that the daemon gave as
+ * its reason to hang up; artifacts stay mapped and valid.
  */
 #pragma once
 
@@ -95,8 +95,8 @@ HEARTH_API int hearth_ref_from_argument(const char *argument, char *buffer, size
 
 /* ---- for a server's own event loop ---- */
 
-/* A descriptor that polls readable (POLLIN, level-triggered) when hearth_dispatch has work. Owned by h; do not read from
- * it. */
+/* A descriptor that polls readable (POLLIN, level-triggered) when hearth_dispatch has work. Owned by h; do not read
+ * from it. */
 HEARTH_API int hearth_fd(const struct hearth *h);
 
 /* Handles what has arrived, without blocking, and calls the callbacks of finished requests from inside this call. A
@@ -153,8 +153,9 @@ HEARTH_API int hearth_load(struct hearth *h, const char *ref, const struct heart
                            uint64_t deadline, struct hearth_info *out, struct hearth_error *err);
 
 /* The same without waiting for the load: `done` is called once with the result, from inside hearth_dispatch or another
- * call on this connection that waits, or hearth_close; on success err is NULL, else info is. When this call itself fails,
- * `done` is never called. Errors: INVALID, NO_MEMORY, BUSY (the daemon does not read its requests), DISCONNECTED. */
+ * call on this connection that waits, or hearth_close; on success err is NULL, else info is. When this call itself
+ * fails, `done` is never called. Errors: INVALID, NO_MEMORY, BUSY (the daemon does not read its requests),
+ * DISCONNECTED. */
 typedef void (*hearth_done)(void *user, const struct hearth_info *info, const struct hearth_error *err);
 HEARTH_API int hearth_load_start(struct hearth *h, const char *ref, const struct hearth_load_options *options,
                                  hearth_done done, void *user, struct hearth_error *err);
