@@ -1,0 +1,413 @@
+/* artifact/format/index_build.c: see index_build.h.
+ *
+ * Memory is what bounds a parser, so a tensor costs 48 bytes, its dims and its name until the sort, and 24 more after
+ * it. Tables grow by a quarter: large ones are moved by mremap(2), which copies nothing.
+ */
+#include "artifact/format/index_build.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "artifact/format/index_sort.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/text.h"
+
+#define DTYPES_MAX 256
+
+struct table {
+    void *data;
+    size_t count, capacity;
+};
+
+struct meta_draft {
+    struct hearth_str key, value;
+    uint32_t file;
+    uint32_t reserved;
+    uint64_t where;
+};
+
+struct index_builder {
+    struct hearth_str ref, format;
+    struct table files;    /* struct hearth_index_file */
+    struct table tensors;  /* struct index_draft */
+    struct table dims;     /* uint64_t */
+    struct table metadata; /* struct meta_draft */
+    struct table findings; /* struct hearth_index_finding */
+    struct table pool;     /* char; begins with a NUL, which is the empty string */
+    struct sort_item *order;
+    uint64_t bytes;
+    unsigned n_dtypes;
+    struct hearth_str dtypes[DTYPES_MAX];
+};
+
+/* Room for n more entries, which it appends; NULL when there is no memory. */
+static void *append(struct table *t, size_t n, size_t size, struct hearth_error *err) {
+    if (t->capacity - t->count < n) {
+        size_t capacity = t->capacity + t->capacity / 4 + 64;
+        capacity = capacity < t->count + n ? t->count + n : capacity;
+        void *data = reallocarray(t->data, capacity, size);
+        if (!data) {
+            error_set(err, HEARTH_E_NO_MEMORY, "no memory for an index of %zu entries of %zu bytes", capacity, size);
+            return NULL;
+        }
+        t->data = data;
+        t->capacity = capacity;
+    }
+    void *entry = (char *)t->data + t->count * size;
+    t->count += n;
+    return entry;
+}
+
+static const char *file_path(const struct index_builder *b, uint32_t file) {
+    const struct hearth_index_file *files = b->files.data;
+    return file < b->files.count ? index_string(b, files[file].path) : NULL;
+}
+
+struct index_builder *index_builder_new(void) {
+    struct index_builder *b = calloc(1, sizeof(*b));
+    char *nul = b ? append(&b->pool, 1, 1, NULL) : NULL;
+    if (!nul)
+        return index_builder_free(b);
+    *nul = '\0';
+    return b;
+}
+
+struct index_builder *index_builder_free(struct index_builder *b) {
+    if (!b)
+        return NULL;
+    free(b->files.data);
+    free(b->tensors.data);
+    free(b->dims.data);
+    free(b->metadata.data);
+    free(b->findings.data);
+    free(b->pool.data);
+    free(b->order);
+    free(b);
+    return NULL;
+}
+
+int index_add_string(struct index_builder *b, const char *text, size_t length, uint32_t file, uint64_t where,
+                     struct hearth_str *out, struct hearth_error *err) {
+    *out = (struct hearth_str){0};
+    if (length == 0)
+        return 0;
+    if (memchr(text, '\0', length)) {
+        char shown[128];
+        error_set(err, HEARTH_E_MALFORMED, "a name or text with a NUL character inside: \"%s\"",
+                  format_printable(text, length, shown, sizeof(shown)));
+        error_at(err, file_path(b, file), where);
+        return HEARTH_E_MALFORMED;
+    }
+    if (length >= UINT32_MAX - b->pool.count) {
+        error_set(err, HEARTH_E_TOO_LARGE, "the names and texts of the artifact exceed 4 GiB");
+        error_at(err, file_path(b, file), where);
+        return HEARTH_E_TOO_LARGE;
+    }
+    *out = (struct hearth_str){(uint32_t)b->pool.count, (uint32_t)length};
+    char *p = append(&b->pool, length + 1, 1, err);
+    if (!p)
+        return HEARTH_E_NO_MEMORY;
+    memcpy(p, text, length);
+    p[length] = '\0';
+    return 0;
+}
+
+const char *index_string(const struct index_builder *b, struct hearth_str s) {
+    return (const char *)b->pool.data + s.offset;
+}
+
+static int add_text(struct index_builder *b, const char *text, struct hearth_str *out, struct hearth_error *err) {
+    return index_add_string(b, text, strlen(text), UINT32_MAX, HEARTH_NO_OFFSET, out, err);
+}
+
+int index_set_ref(struct index_builder *b, const char *ref, struct hearth_error *err) {
+    return add_text(b, ref, &b->ref, err);
+}
+
+int index_add_file(struct index_builder *b, const char *path, enum hearth_role role, uint64_t bytes,
+                   struct hearth_error *err) {
+    struct hearth_index_file f = {.role = (uint32_t)role, .bytes = bytes};
+    int r = add_text(b, path, &f.path, err);
+    if (r != 0)
+        return r;
+    struct hearth_index_file *slot = append(&b->files, 1, sizeof(f), err);
+    if (!slot)
+        return HEARTH_E_NO_MEMORY;
+    *slot = f;
+    b->bytes += bytes;
+    return 0;
+}
+
+/* A dtype or format, which the pool holds once. */
+static int intern(struct index_builder *b, const char *text, unsigned *number, struct hearth_error *err) {
+    size_t length = strlen(text);
+    for (unsigned i = 0; i < b->n_dtypes; i++)
+        if (b->dtypes[i].length == length && memcmp(index_string(b, b->dtypes[i]), text, length) == 0) {
+            *number = i;
+            return 0;
+        }
+    if (b->n_dtypes == DTYPES_MAX)
+        return error_set(err, HEARTH_E_TOO_LARGE, "the artifact has more than %d kinds of tensors", DTYPES_MAX);
+    int r = add_text(b, text, &b->dtypes[b->n_dtypes], err);
+    if (r == 0)
+        *number = b->n_dtypes++;
+    return r;
+}
+
+int index_set_format(struct index_builder *b, uint32_t file, const char *format, struct hearth_error *err) {
+    struct hearth_index_file *f = (struct hearth_index_file *)b->files.data + file;
+    unsigned number;
+    int r = intern(b, format, &number, err);
+    if (r != 0)
+        return r;
+    f->format = b->dtypes[number];
+    if (f->role == HEARTH_ROLE_WEIGHTS && b->format.length == 0)
+        b->format = f->format;
+    return 0;
+}
+
+int index_add_tensor(struct index_builder *b, const struct index_tensor_args *t, struct hearth_error *err) {
+    unsigned dtype;
+    int r = intern(b, t->dtype, &dtype, err);
+    if (r != 0)
+        return r;
+    if (b->dims.count > UINT32_MAX - HEARTH_DIMS_MAX || b->tensors.count == UINT32_MAX)
+        return error_set(err, HEARTH_E_TOO_LARGE, "the artifact has more than 4294967295 tensors or dimensions");
+    uint32_t dims_first = (uint32_t)b->dims.count;
+    if (t->n_dims > 0) {
+        uint64_t *dims = append(&b->dims, t->n_dims, sizeof(*dims), err);
+        if (!dims)
+            return HEARTH_E_NO_MEMORY;
+        memcpy(dims, t->dims, t->n_dims * sizeof(*dims));
+    }
+    struct index_draft *slot = append(&b->tensors, 1, sizeof(*slot), err);
+    if (!slot)
+        return HEARTH_E_NO_MEMORY;
+    *slot = (struct index_draft){.name = t->name,
+                                 .dtype = (uint16_t)dtype,
+                                 .n_dims = (uint16_t)t->n_dims,
+                                 .dims_first = dims_first,
+                                 .file = t->file,
+                                 .offset = t->offset,
+                                 .bytes = t->bytes,
+                                 .where = t->where};
+    return 0;
+}
+
+struct index_draft *index_drafts(struct index_builder *b, size_t *count) {
+    *count = b->tensors.count;
+    return b->tensors.data;
+}
+
+const uint64_t *index_dims(const struct index_builder *b, const struct index_draft *t) {
+    return (const uint64_t *)b->dims.data + t->dims_first;
+}
+
+int index_add_meta(struct index_builder *b, struct hearth_str key, struct hearth_str value, uint32_t file,
+                   uint64_t where, struct hearth_error *err) {
+    struct meta_draft *slot = append(&b->metadata, 1, sizeof(*slot), err);
+    if (!slot)
+        return HEARTH_E_NO_MEMORY;
+    *slot = (struct meta_draft){.key = key, .value = value, .file = file, .where = where};
+    return 0;
+}
+
+int index_add_finding(struct index_builder *b, const char *code, const char *file, uint64_t offset, const char *message,
+                      struct hearth_error *err) {
+    struct hearth_index_finding f = {.offset = offset};
+    int r = add_text(b, code, &f.code, err);
+    r = r ? r : add_text(b, file, &f.file, err);
+    r = r ? r : add_text(b, message, &f.message, err);
+    if (r != 0)
+        return r;
+    struct hearth_index_finding *slot = append(&b->findings, 1, sizeof(f), err);
+    if (!slot)
+        return HEARTH_E_NO_MEMORY;
+    *slot = f;
+    return 0;
+}
+
+bool index_has_finding(const struct index_builder *b, const char *code, const char *file) {
+    const struct hearth_index_finding *f = b->findings.data;
+    for (size_t i = 0; i < b->findings.count; i++)
+        if (strcmp(index_string(b, f[i].code), code) == 0 && strcmp(index_string(b, f[i].file), file) == 0)
+            return true;
+    return false;
+}
+
+static int duplicate(const struct index_builder *b, const char *what, struct hearth_str name, uint32_t file,
+                     uint64_t first, uint64_t second, struct hearth_error *err) {
+    char shown[256];
+    error_set(err, HEARTH_E_MALFORMED, "duplicate key: %s \"%s\" is there twice, at offsets %llu and %llu", what,
+              format_printable(index_string(b, name), name.length, shown, sizeof(shown)), (unsigned long long)first,
+              (unsigned long long)second);
+    error_at(err, file_path(b, file), second);
+    error_hint(err, "two readers may see two different models in such a file: have it written again");
+    return HEARTH_E_MALFORMED;
+}
+
+static bool same_name(const struct index_builder *b, struct hearth_str x, struct hearth_str y) {
+    return x.length == y.length && memcmp(index_string(b, x), index_string(b, y), x.length) == 0;
+}
+
+static int no_memory_to_sort(struct hearth_error *err, size_t count) {
+    return error_set(err, HEARTH_E_NO_MEMORY, "no memory to sort %zu names", count);
+}
+
+static int check_metadata(const struct index_builder *b, struct hearth_error *err) {
+    const struct meta_draft *m = b->metadata.data;
+    struct sort_input in = {b->pool.data, m, sizeof(*m), b->metadata.count};
+    _cleanup_free_ struct sort_item *order = NULL;
+    if (in.count > UINT32_MAX || sort_by_name(&in, &order) < 0)
+        return no_memory_to_sort(err, in.count);
+    for (size_t i = 1; i < in.count; i++) {
+        const struct meta_draft *x = &m[order[i - 1].record], *y = &m[order[i].record];
+        if (x->file == y->file && same_name(b, x->key, y->key))
+            return duplicate(b, "the metadata key", y->key, y->file, x->where, y->where, err);
+    }
+    return 0;
+}
+
+/* The sort is stable and files are parsed in order, so equal names come out by file number. */
+int index_sort(struct index_builder *b, struct hearth_error *err) {
+    int r = check_metadata(b, err);
+    if (r != 0)
+        return r;
+    const struct index_draft *t = b->tensors.data;
+    struct sort_input in = {b->pool.data, t, sizeof(*t), b->tensors.count};
+    free(steal_ptr(&b->order));
+    if (sort_by_name(&in, &b->order) < 0)
+        return no_memory_to_sort(err, in.count);
+    for (size_t i = 1; i < in.count; i++) {
+        const struct index_draft *x = index_at(b, i - 1), *y = index_at(b, i);
+        if (x->file == y->file && same_name(b, x->name, y->name))
+            return duplicate(b, "the tensor", y->name, y->file, x->where, y->where, err);
+    }
+    return 0;
+}
+
+const struct index_draft *index_at(const struct index_builder *b, size_t place) {
+    return (const struct index_draft *)b->tensors.data + b->order[place].record;
+}
+
+size_t index_find(const struct index_builder *b, const char *name, size_t length, uint32_t file) {
+    size_t low = 0, high = b->tensors.count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct index_draft *t = index_at(b, middle);
+        int c = sort_compare(index_string(b, t->name), t->name.length, name, length);
+        if (c == 0)
+            c = (t->file > file) - (t->file < file);
+        if (c == 0)
+            return middle;
+        if (c < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return SIZE_MAX;
+}
+
+/* ---- writing ---- */
+
+struct output {
+    int fd;
+    size_t used;
+    char buffer[65536];
+};
+
+static int flush(struct output *o, struct hearth_error *err) {
+    for (size_t done = 0; done < o->used;) {
+        ssize_t n = write(o->fd, o->buffer + done, o->used - done);
+        if (n < 0 && errno != EINTR)
+            return error_errno(err, errno, "the index cannot be written");
+        done += n > 0 ? (size_t)n : 0;
+    }
+    o->used = 0;
+    return 0;
+}
+
+static int put(struct output *o, const void *data, size_t bytes, struct hearth_error *err) {
+    for (const char *p = data; bytes > 0;) {
+        size_t n = sizeof(o->buffer) - o->used;
+        n = n < bytes ? n : bytes;
+        memcpy(o->buffer + o->used, p, n);
+        o->used += n;
+        p += n;
+        bytes -= n;
+        int r = o->used == sizeof(o->buffer) ? flush(o, err) : 0;
+        if (r != 0)
+            return r;
+    }
+    return 0;
+}
+
+static struct hearth_index_table place(uint64_t *at, size_t count, size_t size) {
+    struct hearth_index_table t = {.offset = *at, .count = count};
+    *at += (count * size + 7) / 8 * 8;
+    return t;
+}
+
+static int put_tensors(const struct index_builder *b, struct output *o, struct hearth_error *err) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < b->tensors.count; i++) {
+        const struct index_draft *d = index_at(b, i);
+        struct hearth_index_tensor t = {.name = d->name,
+                                        .dtype = b->dtypes[d->dtype],
+                                        .offset = d->offset,
+                                        .bytes = d->bytes,
+                                        .dims_first = d->dims_first,
+                                        .n_dims = d->n_dims,
+                                        .file = d->file};
+        r = put(o, &t, sizeof(t), err);
+    }
+    return r;
+}
+
+static int put_metadata(const struct index_builder *b, struct output *o, struct hearth_error *err) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < b->metadata.count; i++) {
+        const struct meta_draft *d = (const struct meta_draft *)b->metadata.data + i;
+        struct hearth_index_meta m = {.key = d->key, .value = d->value, .file = d->file};
+        r = put(o, &m, sizeof(m), err);
+    }
+    return r;
+}
+
+int index_write(const struct index_builder *b, int fd, struct hearth_error *err) {
+    struct hearth_index_header h = {.version = HEARTH_INDEX_VERSION,
+                                    .header_bytes = sizeof(h),
+                                    .verified = HEARTH_VERIFIED_NONE,
+                                    .verdict = HEARTH_VERDICT_OK,
+                                    .bytes = b->bytes,
+                                    .ref = b->ref,
+                                    .format = b->format};
+    memcpy(h.magic, HEARTH_INDEX_MAGIC, sizeof(h.magic));
+    uint64_t at = sizeof(h);
+    h.files = place(&at, b->files.count, sizeof(struct hearth_index_file));
+    h.tensors = place(&at, b->tensors.count, sizeof(struct hearth_index_tensor));
+    h.dims = place(&at, b->dims.count, sizeof(uint64_t));
+    h.metadata = place(&at, b->metadata.count, sizeof(struct hearth_index_meta));
+    h.findings = place(&at, b->findings.count, sizeof(struct hearth_index_finding));
+    h.strings = place(&at, b->pool.count, 1);
+    h.total_bytes = at;
+
+    _cleanup_free_ struct output *o = malloc(sizeof(*o));
+    if (!o)
+        return error_set(err, HEARTH_E_NO_MEMORY, "no memory to write the index");
+    o->fd = fd;
+    o->used = 0;
+    static const char padding[8];
+    int r = put(o, &h, sizeof(h), err);
+    r = r ? r : put(o, b->files.data, b->files.count * sizeof(struct hearth_index_file), err);
+    r = r ? r : put_tensors(b, o, err);
+    r = r ? r : put(o, b->dims.data, b->dims.count * sizeof(uint64_t), err);
+    r = r ? r : put_metadata(b, o, err);
+    r = r ? r : put(o, b->findings.data, b->findings.count * sizeof(struct hearth_index_finding), err);
+    r = r ? r : put(o, b->pool.data, b->pool.count, err);
+    r = r ? r : put(o, padding, (size_t)(at - h.strings.offset - h.strings.count), err);
+    return r ? r : flush(o, err);
+}
