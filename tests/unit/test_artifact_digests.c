@@ -1,0 +1,234 @@
+/* artifact/digests: what SHA256SUMS, NAME.sha256 and the request say files must hash to. */
+#include "artifact_tree.h"
+
+#include "artifact/digests.h"
+#include "util/text.h"
+
+#define A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define B "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
+
+static void assert_expected(const struct tree *t, size_t i, const char *hex) {
+    char found[65];
+    assert_true(t->artifact->files[i].expected);
+    assert_int_equal(strcasecmp(format_hex(t->artifact->files[i].sha256, 32, found), hex), 0);
+}
+
+static void every_form_of_line_is_read(void **state) {
+    (void)state;
+    static const struct {
+        const char *line, *path;
+    } cases[] = {
+        {A "  name", "name"},
+        {A " *name", "name"},
+        {A "  name\n", "name"},
+        {A "  name\r\n", "name"},
+        {B "  two  spaces ", "two  spaces "},
+        {"SHA256 (name) = " A, "name"},
+        {"SHA256 (a) = b) = " A, "a) = b"},
+        {"\\" A "  new\\nline", "new\nline"},
+        {"\\" A "  back\\\\slash\\r", "back\\slash\r"},
+        {"\\SHA256 (new\\nline) = " A, "new\nline"},
+        {A "  back\\nslash", "back\\nslash"},
+        {A "  ./sub//./name", "sub/name"},
+        {A "  /sub/./name", "/sub/./name"},
+        {A "  \xff\xfe", "\xff\xfe"},
+        {A, ""},
+        {"# comment\n\n\r\n" A "  name", "name"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct digest_list list = {0};
+        assert_int_equal(digest_parse(cases[i].line, strlen(cases[i].line), "f", &list, NULL), 0);
+        assert_int_equal(list.count, 1);
+        assert_string_equal(list.lines[0].path, cases[i].path);
+        assert_true(list.lines[0].sha256[0] == 0xaa || list.lines[0].sha256[0] == 0xbb);
+        digest_list_deinit(&list);
+    }
+}
+
+static void a_line_that_cannot_be_read_is_refused_with_its_place(void **state) {
+    (void)state;
+    static const char *const bad[] = {
+        "x",
+        A " name",
+        A "\tname",
+        A "  ",
+        A "a  name",
+        "g" A "  name",
+        "SHA256 (name) = abc",
+        "SHA512 (name) = " A,
+        "SHA256 (name)  " A,
+        "\\" A "  bad\\escape",
+        "\\" A "  ends\\",
+        "\\",
+        A "  ./",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char text[256];
+        struct digest_list list = {0};
+        struct hearth_error err = HEARTH_ERROR_INIT;
+        int n = snprintf(text, sizeof(text), "%s  good\n%s\n", A, bad[i]);
+        assert_int_equal(digest_parse(text, (size_t)n, "SUMS", &list, &err), HEARTH_E_MALFORMED);
+        assert_string_equal(err.file, "SUMS");
+        assert_int_equal(err.offset, 64 + 2 + 4 + 1);
+        assert_non_null(strstr(err.message, "line 2"));
+        digest_list_deinit(&list);
+    }
+    struct digest_list list = {0};
+    static const char nul[] = A "  na\0me";
+    assert_int_equal(digest_parse(nul, sizeof(nul) - 1, "SUMS", &list, NULL), HEARTH_E_MALFORMED);
+    digest_list_deinit(&list);
+}
+
+static void sums_and_sidecars_reach_their_files(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/s/b", "2");
+    tree_file(t, "m/s/b.sha256", B "  build/out/b\n");
+    tree_file(t, "m/s/c", "3");
+    tree_file(t, "m/s/c.sha256", A "\n");
+    tree_file(t, "m/SHA256SUMS", A "  a\n" B "  s/b\n" A "  SHA256SUMS\n");
+    assert_int_equal(resolve(t, "m"), 0);
+    assert_string_equal(files_of(t), "SHA256SUMS a s/b s/b.sha256 s/c s/c.sha256");
+    assert_false(t->artifact->files[0].expected);
+    assert_expected(t, 1, A);
+    assert_expected(t, 2, B);
+    assert_false(t->artifact->files[3].expected);
+    assert_expected(t, 4, A);
+}
+
+static void digests_count_though_their_file_is_not_included(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/b", "1");
+    tree_file(t, "m/SHA256SUMS", A "  a\n" B "  b\n");
+    assert_int_equal(resolve_with(t, "m", "a", NULL), 0);
+    assert_string_equal(files_of(t), "a");
+    assert_expected(t, 0, A);
+    assert_int_equal(resolve_with(t, "m", NULL, "SHA256SUMS"), 0);
+    assert_false(t->artifact->files[0].expected);
+}
+
+static void two_different_digests_are_refused_with_both(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/SHA256SUMS", A "  a\n" A "  a\n" B " *./a\n");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_MALFORMED);
+    assert_int_equal(t->err.offset, 2 * (64 + 4));
+    assert_string_equal(t->err.file, at(t, "m/SHA256SUMS"));
+    assert_non_null(strstr(t->err.expected, "aaaa"));
+    assert_non_null(strstr(t->err.found, "bbbb"));
+    tree_file(t, "m/SHA256SUMS", A "  a\n");
+    tree_file(t, "m/a.sha256", B "  a\n");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_MALFORMED);
+}
+
+static void a_listed_file_that_is_missing_is_an_error_unless_left_out(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/model.safetensors", "1");
+    tree_file(t, "m/pytorch_model.bin", "1");
+    tree_file(t, "m/onnx/model.onnx", "1");
+    tree_file(t, "m/.git/head", "1");
+    tree_file(t, "m/SHA256SUMS", A "  pytorch_model.bin\n" A "  onnx/model.onnx\n" A "  .git/head\n" A "  gone/x\n");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_NOT_FOUND);
+    assert_string_equal(t->err.expected, "gone/x");
+    assert_int_equal(t->err.offset, 3 * 66 + 18 + 16 + 10);
+    assert_int_equal(resolve_with(t, "m", NULL, "gone"), 0);
+    assert_int_equal(resolve_with(t, "m", NULL, "x"), 0);
+    assert_int_equal(resolve_with(t, "m", "*.safetensors", NULL), 0);
+    assert_int_equal(resolve_with(t, "m", "gone", NULL), HEARTH_E_INVALID);
+    assert_int_equal(resolve_with(t, "m", "*", NULL), HEARTH_E_NOT_FOUND);
+    tree_file(t, "m/SHA256SUMS", A "  ../outside\n");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_NOT_FOUND);
+    tree_file(t, "m/SHA256SUMS", A "\n");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_MALFORMED);
+}
+
+static void a_sidecar_speaks_of_its_file_alone(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/gone.sha256", "not even a digest");
+    assert_int_equal(resolve(t, "m"), 0);
+    tree_file(t, "m/a.sha256", A "  b\n");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_MALFORMED);
+    assert_string_equal(t->err.found, "b");
+    tree_file(t, "m/a.sha256", A "  a\n" A "  a\n");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_MALFORMED);
+    tree_file(t, "m/a.sha256", "");
+    assert_int_equal(resolve(t, "m"), HEARTH_E_MALFORMED);
+    assert_int_equal(resolve(t, "m/a"), HEARTH_E_MALFORMED);
+}
+
+static void a_digest_file_too_large_is_not_read(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/SHA256SUMS", "");
+    assert_int_equal(truncate(at(t, "m/SHA256SUMS"), (off_t)DIGEST_FILE_MAX + 1), 0);
+    assert_int_equal(resolve(t, "m"), HEARTH_E_MALFORMED);
+    assert_string_equal(t->err.file, at(t, "m/SHA256SUMS"));
+}
+
+static void a_single_file_has_those_beside_it(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "d/a", "1");
+    tree_file(t, "d/SHA256SUMS", A "  a\n" B "  not-here\n");
+    assert_int_equal(resolve(t, "d/a"), 0);
+    assert_expected(t, 0, A);
+    assert_int_equal(resolve(t, "d/SHA256SUMS"), 0);
+    assert_false(t->artifact->files[0].expected);
+
+    /* Through a link: beside the link as beside the file. */
+    tree_link(t, "e/latest", "../d/a");
+    assert_int_equal(resolve(t, "e/latest"), 0);
+    assert_expected(t, 0, A);
+    tree_file(t, "e/latest.sha256", B "  latest\n");
+    assert_int_equal(resolve(t, "e/latest"), HEARTH_E_MALFORMED);
+    assert_int_equal(mkfifo(at(t, "e/a.sha256"), 0600), 0);
+    tree_file(t, "e/a", "1");
+    assert_int_equal(resolve(t, "e/a"), HEARTH_E_MALFORMED);
+}
+
+static int resolve_digest(struct tree *t, const char *ref, const char *path, const char *hex) {
+    struct artifact_digest d = {.path = path};
+    assert_true(parse_hex(hex, 64, d.sha256, 32));
+    return resolve_request(t, (struct artifact_request){.ref = at(t, ref), .digests = &d, .n_digests = 1});
+}
+
+static void the_requests_digests_beat_those_found(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/a.sha256", A);
+    assert_int_equal(resolve_digest(t, "m", "a", B), 0);
+    assert_expected(t, 0, B);
+    assert_int_equal(resolve_digest(t, "m/a", "", B), 0);
+    assert_expected(t, 0, B);
+    assert_int_equal(resolve_digest(t, "m/a", "a", B), 0);
+    assert_expected(t, 0, B);
+}
+
+static void a_digest_for_no_file_is_invalid(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    assert_int_equal(resolve_digest(t, "m", "b", A), HEARTH_E_INVALID);
+    assert_non_null(strstr(t->err.message, " b,"));
+    assert_int_equal(resolve_digest(t, "m", "", A), HEARTH_E_INVALID);
+    struct artifact_digest twice[2] = {{.path = "a"}, {.path = "a", .sha256 = {1}}};
+    assert_int_equal(resolve_request(t, (struct artifact_request){.ref = at(t, "m"), .digests = twice, .n_digests = 2}),
+                     HEARTH_E_INVALID);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_form_of_line_is_read),
+        cmocka_unit_test(a_line_that_cannot_be_read_is_refused_with_its_place),
+        tree_test(sums_and_sidecars_reach_their_files),
+        tree_test(digests_count_though_their_file_is_not_included),
+        tree_test(two_different_digests_are_refused_with_both),
+        tree_test(a_listed_file_that_is_missing_is_an_error_unless_left_out),
+        tree_test(a_sidecar_speaks_of_its_file_alone),
+        tree_test(a_digest_file_too_large_is_not_read),
+        tree_test(a_single_file_has_those_beside_it),
+        tree_test(the_requests_digests_beat_those_found),
+        tree_test(a_digest_for_no_file_is_invalid),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
