@@ -24,15 +24,12 @@ struct reading {
     char *line;               /* getline's */
     size_t capacity;
     unsigned line_number;
-    unsigned line_bad;              /* the last line that was reported */
+    unsigned refused_first;         /* the first line that take() refused: inih will name it, too */
     unsigned seen_at[OPTIONS_KEYS]; /* the line a key was set on */
     int result;
 };
 
 static void mistake(struct reading *r, unsigned line, struct hearth_error *e) {
-    if (r->line_bad == line)
-        return;
-    r->line_bad = line;
     if (r->report)
         r->report(r->user, line, e);
     if (r->result)
@@ -87,6 +84,8 @@ static int take(void *user, const char *section, const char *name, const char *v
         r->seen_at[key] = r->line_number;
         return 1;
     }
+    if (!r->refused_first)
+        r->refused_first = r->line_number;
     mistake(r, r->line_number, &e);
     return 0;
 }
@@ -103,7 +102,7 @@ int config_read(const char *path, struct options *o, config_report report, void 
     if (ferror(file)) {
         r.result = error_errno(err, errno, "the configuration file cannot be read");
         error_at(err, path, HEARTH_NO_OFFSET);
-    } else if (line > 0) { /* the first line that inih itself could not read, unless take() refused it */
+    } else if (line > 0 && (unsigned)line != r.refused_first) { /* the first line that inih itself could not read */
         mistake_in_line(&r, (unsigned)line, "the line is not a setting", "key = value");
     } else if (line < 0 && !r.result) {
         r.result = error_set(err, HEARTH_E_NO_MEMORY, "no memory to read the configuration file");

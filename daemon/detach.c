@@ -17,7 +17,7 @@
 
 #define LOG_BYTES_MAX (1 << 20)
 
-void print_error(const struct hearth_error *err) {
+void print_failure(const struct hearth_error *err) {
     const struct {
         const char *before, *text;
     } facts[] = {{"", err->message},
@@ -48,7 +48,7 @@ _Noreturn static void wait_for_report(int pipe_fd) {
         error_hint(&err, "run hearthd without --detach to see why");
     }
     if (err.code)
-        print_error(&err);
+        print_failure(&err);
     _exit(err.code ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 

@@ -21,4 +21,4 @@ int detach_log(const char *socket, struct hearth_error *err);
 void detach_report(int report, const struct hearth_error *err);
 
 /* One line on stderr: the message, and the facts that help. */
-void print_error(const struct hearth_error *err);
+void print_failure(const struct hearth_error *err);

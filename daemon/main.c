@@ -40,7 +40,7 @@ int main(int argc, char *argv[]) {
     if (r == 0)
         r = setup(&c, report, &d, &err);
     if (r && report < 0)
-        print_error(&err);
+        print_failure(&err);
     detach_report(report, r ? &err : NULL);
     if (r == 0 && (r = daemon_run(d, &err)))
         log_failure(LOG_ERROR, "the event loop ended", &err);

@@ -197,7 +197,7 @@ static int check_config(const char *path) {
     if (r == 0)
         printf("%s: ok\n", path);
     else if (r != HEARTH_E_INVALID)
-        print_error(&err);
+        print_failure(&err);
     return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -256,12 +256,12 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
         return check_config(path);
     struct hearth_error err = HEARTH_ERROR_INIT;
     if (path[0] && config_read(path, &out->options, NULL, NULL, &err)) {
-        print_error(&err);
+        print_failure(&err);
         return EXIT_FAILURE;
     }
     for (int i = 0; i < OPTIONS_KEYS; i++)
         if (flags[i] && options_set(&out->options, keys[i].name, flags[i], &err)) {
-            print_error(&err);
+            print_failure(&err);
             return 2;
         }
     return -1;
