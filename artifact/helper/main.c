@@ -76,8 +76,8 @@ static int parse(const struct manifest *m, struct ranges *ranges, struct hearth_
 }
 
 int main(void) {
-    struct parse_msg_setup setup;
-    struct manifest manifest;
+    struct parse_msg_setup setup = {0};
+    struct manifest manifest = {0};
     static struct ranges ranges = {.fd = -1};
     static struct hearth_error err = HEARTH_ERROR_INIT;
     int r = sandbox_isolate();
