@@ -20,16 +20,21 @@ def one_line(text):
 
 
 def cmocka_cases(program, output):
-    """(outcome, name, reason) of each test function; the reason is what it printed last."""
-    printed = ""
+    """(outcome, name, reason) of each function; one that never ended has failed. The reason is the line it printed that
+    speaks of an error, else the last."""
+    found, running, printed = {}, "", ""
     for line in output.splitlines():
-        found = re.match(r"\[(.{10})\] (\S+)$", line)
-        if not found:
-            printed = line.strip() or printed
-        elif found[1] == " RUN      ":
-            printed = ""
-        elif found[1] in CMOCKA:
-            yield CMOCKA[found[1]], f"{program}: {found[2]}", "" if found[1].endswith("OK ") else printed
+        match = re.match(r"\[(.{10})\] (\S+)$", line)
+        if not match:
+            printed = printed if "error" in printed.lower() else line.strip() or printed
+        elif match[1] == " RUN      ":
+            running, printed = match[2], ""
+        elif match[1] in CMOCKA and match[2] not in found:  # the end repeats which ones failed
+            found[match[2]] = CMOCKA[match[1]], "" if match[1].endswith("OK ") else printed
+            running = ""
+    if running:
+        found[running] = "failed", f"the program ended in it: {printed}"
+    return [(outcome, f"{program}: {function}", reason) for function, (outcome, reason) in found.items()]
 
 
 def cases(junit):
@@ -39,7 +44,7 @@ def cases(junit):
         label = name if module in ("", name) else f"{module}: {name}"
         bad = next((case.find(tag) for tag in ("failure", "error") if case.find(tag) is not None), None)
         skipped = case.find("skipped")
-        functions = list(dict.fromkeys(cmocka_cases(label, case.findtext("system-out", ""))))
+        functions = cmocka_cases(label, case.findtext("system-out", ""))
         yield from functions
         if bad is not None:
             if not any(outcome == "failed" for outcome, _, _ in functions):
