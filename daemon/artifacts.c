@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include <hearth/hearth.h>
 
@@ -158,19 +157,13 @@ static void failed(struct generation *g, const struct hearth_error *err) {
     drop(oldest);
 }
 
-static struct charge charge_of(const struct resident *r) {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t index = (r->index_bytes + page - 1) / page * page;
-    return (struct charge){.bytes = r->resident_bytes + index, .fds = r->n_blobs + 3};
-}
-
 static void resident(struct generation *g, struct resident *r) {
     struct artifacts *a = g->artifacts;
     g->resident = r;
     g->state = HEARTH_STATE_RESIDENT;
     g->keep = false;
     g->seconds_ns = clock_now() - g->start_ns;
-    budget_settle(a->o.budget, &g->charged, charge_of(r));
+    budget_settle(a->o.budget, &g->charged, (struct charge){.bytes = r->resident_bytes, .fds = g->charged.fds});
     finish_all(g, NULL);
     a->o.events.loaded(a->o.user, g);
     for (struct generation *other = TAILQ_FIRST(&a->all), *next; other; other = next) {
