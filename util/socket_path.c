@@ -45,7 +45,7 @@ int socket_path_check(const char *path, struct hearth_error *err) {
     int code = 0;
     if (lstat(dir, &st) < 0) {
         code = error_errno(err, errno, "cannot examine the socket's directory");
-    } else if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 07777) != 0700) {
+    } else if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & (S_IRWXG | S_IRWXO))) {
         code = error_set(err, HEARTH_E_DENIED, "the socket's directory cannot be trusted: others could have made it");
         error_expected(err, "a directory of uid %u with mode 0700", (unsigned)geteuid());
         error_found(err, "%s of uid %u with mode %04o", S_ISDIR(st.st_mode) ? "a directory" : "not a directory",

@@ -2,7 +2,7 @@
  *
  * The system's daemon listens at /run/hearth/hearth.sock. A user's is in $XDG_RUNTIME_DIR/hearth/; without one in
  * /tmp/hearth-UID/, a name that anybody could have taken first: so that directory is trusted only if it is a real
- * directory of this uid with mode 0700.
+ * directory of this uid that is closed to all others (mode 0700).
  */
 #pragma once
 

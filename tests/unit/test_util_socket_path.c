@@ -51,7 +51,7 @@ static void only_a_private_directory_of_ones_own_is_trusted(void **state) {
     assert_int_equal(check_as_user(dir), 0);
     assert_int_equal(chmod(dir, 0750), 0);
     assert_int_equal(check_as_user(dir), HEARTH_E_DENIED);
-    assert_int_equal(chmod(dir, 01700), 0);
+    assert_int_equal(chmod(dir, 0701), 0);
     assert_int_equal(check_as_user(dir), HEARTH_E_DENIED);
     assert_int_equal(rmdir(dir), 0);
     assert_int_equal(symlink("/tmp", dir), 0);
