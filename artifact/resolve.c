@@ -147,8 +147,13 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
     struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
     _cleanup_close_ int fd = (int)syscall(SYS_openat2, AT_FDCWD, r->ref, &how, sizeof(how));
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return fail_errno(a->ref, errno, "the artifact cannot be opened", err);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        e = fail_errno(a->ref, errno, "the artifact cannot be opened", err);
+        if (e == HEARTH_E_INVALID)
+            error_hint(err,
+                       "links in a circle, and those of /proc that stand for a process's own files, are not followed");
+        return e;
+    }
     if (S_ISDIR(st.st_mode))
         e = resolve_directory(r, a, steal_fd(&fd), err);
     else

@@ -35,7 +35,7 @@ static const struct rule rules[] = {
     {"target.spm", HEARTH_ROLE_TOKENIZER},
     {"*.tiktoken", HEARTH_ROLE_TOKENIZER},
     {"chat_template.*", HEARTH_ROLE_TOKENIZER},
-    {"sentence_bert_config.json", HEARTH_ROLE_TOKENIZER},
+    {"normalizer.json", HEARTH_ROLE_TOKENIZER}, /* of Whisper: spellings */
 
     {"preprocessor_config.json", HEARTH_ROLE_PREPROCESSING},
     {"processor_config.json", HEARTH_ROLE_PREPROCESSING},
@@ -117,6 +117,7 @@ static const struct rule rules[] = {
     {"*.yml", HEARTH_ROLE_CONFIG},
     {"*.toml", HEARTH_ROLE_CONFIG},
     {"*.ini", HEARTH_ROLE_CONFIG},
+    {"openvino_*.xml", HEARTH_ROLE_CONFIG},
 
     {"*.py", HEARTH_ROLE_CODE},
     {"*.ipynb", HEARTH_ROLE_CODE},

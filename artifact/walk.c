@@ -86,7 +86,7 @@ int walk_add_file(struct artifact *a, size_t *room, const char *path, const stru
                            : S_ISLNK(st->st_mode)  ? "link that was put there meanwhile"
                            : S_ISDIR(st->st_mode)  ? "directory that was put there meanwhile"
                                                    : "device";
-        error_set(err, HEARTH_E_UNSAFE, "the artifact holds something that is no file");
+        error_set(err, HEARTH_E_UNSAFE, "only regular files can be loaded");
         error_at_entry(a, path, err);
         error_expected(err, "a regular file");
         error_found(err, "a %s", kind);

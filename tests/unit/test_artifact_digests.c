@@ -187,6 +187,23 @@ static void a_single_file_has_those_beside_it(void **state) {
     assert_int_equal(resolve(t, "e/a"), HEARTH_E_MALFORMED);
 }
 
+static void a_hugging_face_snapshot_may_hold_digests(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "r/blobs/b1", "1");
+    tree_file(t, "r/blobs/b2", A "  w\n");
+    tree_link(t, "r/snapshots/c/w", "../../blobs/b1");
+    tree_link(t, "r/snapshots/c/SHA256SUMS", "../../blobs/b2");
+    assert_int_equal(resolve(t, "r/snapshots/c"), 0);
+    assert_expected(t, 1, A);
+    assert_int_equal(resolve(t, "r/snapshots/c/w"), 0);
+    assert_expected(t, 0, A);
+    tree_file(t, "outside", A "  w\n");
+    assert_int_equal(unlink(at(t, "r/snapshots/c/SHA256SUMS")), 0);
+    tree_link(t, "r/snapshots/c/SHA256SUMS", "../../../outside");
+    assert_int_equal(resolve(t, "r/snapshots/c/w"), HEARTH_E_UNSAFE);
+    assert_int_equal(resolve_with(t, "r/snapshots/c", "w", NULL), HEARTH_E_UNSAFE);
+}
+
 static int resolve_digest(struct tree *t, const char *ref, const char *path, const char *hex) {
     struct artifact_digest d = {.path = path};
     assert_true(parse_hex(hex, 64, d.sha256, 32));
@@ -227,6 +244,7 @@ int main(void) {
         tree_test(a_sidecar_speaks_of_its_file_alone),
         tree_test(a_digest_file_too_large_is_not_read),
         tree_test(a_single_file_has_those_beside_it),
+        tree_test(a_hugging_face_snapshot_may_hold_digests),
         tree_test(the_requests_digests_beat_those_found),
         tree_test(a_digest_for_no_file_is_invalid),
     };
