@@ -3,30 +3,11 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/error.h"
-
-int socket_path_default(bool system, char *buffer, size_t size, struct hearth_error *err) {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    int n;
-    if (system)
-        n = snprintf(buffer, size, "/run/hearth/hearth.sock");
-    else if (runtime && runtime[0] == '/')
-        n = snprintf(buffer, size, "%s/hearth/hearth.sock", runtime);
-    else
-        n = snprintf(buffer, size, "/tmp/hearth-%u/hearth.sock", (unsigned)geteuid());
-    if (n >= 0 && (size_t)n < size)
-        return 0;
-    error_set(err, HEARTH_E_INVALID, "the path of the socket would be too long");
-    error_at(err, runtime, HEARTH_NO_OFFSET);
-    error_hint(err, "choose a shorter one with --socket");
-    return HEARTH_E_INVALID;
-}
 
 int socket_path_prepare(const char *socket, bool system, struct hearth_error *err) {
     char directory[PATH_MAX];
