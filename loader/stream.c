@@ -150,6 +150,7 @@ void stream_schedule(struct stream *s) {
     while (*at)
         at = &(*at)->next;
     *at = s;
+    e->reader_starving = true; /* it has yet to look at this one */
     pthread_cond_broadcast(&e->populate_wanted);
 }
 

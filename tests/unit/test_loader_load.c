@@ -1,0 +1,302 @@
+/* loader: what was loaded is what was on storage: byte for byte, sealed, hashed, and described truthfully. */
+#include "loader_fixture.h"
+
+#include <xxhash.h>
+
+/* Around every border there is: pages, small files, pieces, huge pages, chunks. */
+static const uint64_t sizes[] = {0,       1,       511,     4096,    262144,  262145,   1048579,
+                                 2097152, 2097153, 4194304, 4194305, 5000001, 12582912, 17000003};
+#define N_SIZES (sizeof(sizes) / sizeof(sizes[0]))
+
+static void put_sizes(void) {
+    char name[32];
+    for (size_t i = 0; i < N_SIZES; i++) {
+        snprintf(name, sizeof(name), "f%02zu.bin", i);
+        put_file(name, sizes[i], i);
+    }
+}
+
+static void check_blob(const struct blob *b, uint64_t bytes, uint64_t seed, bool hashed) {
+    uint8_t *expected = malloc(bytes + 1), *found = malloc(bytes + 1);
+    assert_non_null(expected);
+    assert_non_null(found);
+    fill(expected, bytes, seed);
+    assert_int_equal(b->bytes, bytes);
+    assert_int_equal(pread(b->fd, found, bytes + 1, 0), bytes);
+    assert_memory_equal(found, expected, bytes);
+    assert_int_equal(fcntl(b->fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+    assert_int_equal(fcntl(b->fd, F_GET_SEALS) & SEALS_FINAL, SEALS_FINAL);
+    uint32_t chunks = (uint32_t)((bytes + CHUNK_BYTES - 1) / CHUNK_BYTES);
+    assert_int_equal(b->n_chunks, hashed ? chunks : 0);
+    for (uint32_t c = 0; c < b->n_chunks; c++) {
+        uint64_t left = bytes - c * CHUNK_BYTES;
+        XXH128_hash_t h = XXH3_128bits(expected + c * CHUNK_BYTES, left < CHUNK_BYTES ? left : CHUNK_BYTES);
+        assert_int_equal(b->chunks[c].low, h.low64);
+        assert_int_equal(b->chunks[c].high, h.high64);
+    }
+    if (b->has_sha256) {
+        uint8_t sha[32];
+        assert_int_equal(EVP_Digest(expected, bytes, sha, NULL, EVP_sha256(), NULL), 1);
+        assert_memory_equal(b->sha256, sha, sizeof(sha));
+    }
+    /* The rest of the last page is what mappings show behind the end: zeros. */
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), mapped = (bytes + page - 1) / page * page;
+    if (mapped > bytes) {
+        const uint8_t *at = mmap(NULL, mapped, PROT_READ, MAP_SHARED, b->fd, 0);
+        assert_ptr_not_equal(at, MAP_FAILED);
+        for (uint64_t i = bytes; i < mapped; i++)
+            assert_int_equal(at[i], 0);
+        munmap((void *)at, mapped);
+    }
+    free(expected);
+    free(found);
+}
+
+static void check_all(enum backing_choice backing, enum hearth_verify verify, enum hearth_verified expected) {
+    struct engine *e = engine(backing);
+    struct artifact *a = resolve(NULL, 0, verify);
+    struct resident *r;
+    struct hearth_error err;
+    if (load_once(e, a, verify, &r, &err))
+        fail_msg("%s (%s)", err.message, err.file);
+    assert_int_equal(r->n_blobs, N_SIZES);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < N_SIZES; i++) {
+        check_blob(&r->blobs[i], sizes[i], i, verify != HEARTH_VERIFY_NONE);
+        assert_int_equal(r->blobs[i].verified, expected);
+        assert_int_equal(r->blobs[i].has_sha256, verify == HEARTH_VERIFY_ALWAYS);
+        bytes += sizes[i];
+    }
+    assert_int_equal(r->bytes, bytes);
+    assert_true(r->resident_bytes >= bytes);
+    assert_int_equal(r->from_disk + r->from_page_cache, bytes);
+    assert_int_equal(r->verified, expected);
+    resident_free(r);
+    engine_free(e);
+}
+
+static void every_size_lands_whole_on_huge_pages(void **state) {
+    (void)state;
+    put_sizes();
+    check_all(BACKING_AUTO, HEARTH_VERIFY_XXH3, HEARTH_VERIFIED_RECORDED);
+}
+
+static void every_size_lands_whole_on_small_pages(void **state) {
+    (void)state;
+    put_sizes();
+    check_all(BACKING_SMALL, HEARTH_VERIFY_XXH3, HEARTH_VERIFIED_RECORDED);
+}
+
+static void every_size_lands_whole_with_or_without_a_hugetlb_pool(void **state) {
+    (void)state;
+    put_sizes();
+    struct engine *e = engine(BACKING_HUGETLB);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    for (size_t i = 0; i < N_SIZES; i++) {
+        if (r->blobs[i].backing != HEARTH_BACKING_HUGETLB) {
+            check_blob(&r->blobs[i], sizes[i], i, true);
+            continue;
+        }
+        uint8_t *data = malloc(sizes[i]), *expected = malloc(sizes[i]);
+        assert_int_equal(pread(r->blobs[i].fd, data, sizes[i], 0), sizes[i]);
+        fill(expected, sizes[i], i);
+        assert_memory_equal(data, expected, sizes[i]);
+        free(data);
+        free(expected);
+    }
+    resident_free(r);
+    engine_free(e);
+}
+
+static void nothing_is_hashed_when_nothing_is_to_be_verified(void **state) {
+    (void)state;
+    put_sizes();
+    check_all(BACKING_AUTO, HEARTH_VERIFY_NONE, HEARTH_VERIFIED_NONE);
+}
+
+static void always_computes_sha256_of_every_file(void **state) {
+    (void)state;
+    put_sizes();
+    check_all(BACKING_AUTO, HEARTH_VERIFY_ALWAYS, HEARTH_VERIFIED_RECORDED);
+}
+
+static void what_is_on_huge_pages_is_measured(void **state) {
+    (void)state;
+    put_file("big.bin", UINT64_C(9) << 20, 1);
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    assert_true(r->blobs[0].huge_bytes <= r->blobs[0].resident_bytes);
+    assert_int_equal(r->blobs[0].backing == HEARTH_BACKING_SHMEM_HUGE,
+                     r->blobs[0].huge_bytes * 2 > r->blobs[0].resident_bytes);
+    resident_free(r);
+    engine_free(e);
+    e = engine(BACKING_SMALL);
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    assert_int_equal(r->blobs[0].backing, HEARTH_BACKING_SHMEM);
+    assert_int_equal(r->huge_bytes, 0);
+    assert_int_equal(r->blobs[0].resident_bytes, UINT64_C(9) << 20);
+    resident_free(r);
+    engine_free(e);
+}
+
+static void an_expected_digest_makes_it_sha256_and_the_weakest_file_counts(void **state) {
+    (void)state;
+    put_file("large.bin", 9000001, 3);
+    put_file("little.bin", 1000, 4);
+    uint8_t *data = malloc(9000001);
+    struct artifact_digest d[2] = {{.path = "large.bin"}, {.path = "little.bin"}};
+    fill(data, 9000001, 3);
+    EVP_Digest(data, 9000001, d[0].sha256, NULL, EVP_sha256(), NULL);
+    fill(data, 1000, 4);
+    EVP_Digest(data, 1000, d[1].sha256, NULL, EVP_sha256(), NULL);
+    free(data);
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(d, 2, 0), HEARTH_VERIFY_REMEMBERED, &r, &err), 0);
+    assert_int_equal(r->verified, HEARTH_VERIFIED_SHA256);
+    resident_free(r);
+    assert_int_equal(load_once(e, resolve(d, 1, 0), HEARTH_VERIFY_REMEMBERED, &r, &err), 0);
+    assert_int_equal(r->verified, HEARTH_VERIFIED_RECORDED);
+    assert_int_equal(r->blobs[0].verified, HEARTH_VERIFIED_SHA256);
+    assert_memory_equal(r->blobs[0].sha256, d[0].sha256, 32);
+    assert_false(r->blobs[1].has_sha256);
+    resident_free(r);
+    engine_free(e);
+}
+
+static void the_index_is_completed_and_sealed(void **state) {
+    (void)state;
+    put_file("large.bin", 5000000, 3);
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_ALWAYS, &r, &err), 0);
+    assert_int_equal(fcntl(r->index_fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+    assert_int_equal(fcntl(r->index_fd, F_GET_SEALS) & SEALS_FINAL, SEALS_FINAL);
+    const struct hearth_index_header *h = mmap(NULL, r->index_bytes, PROT_READ, MAP_SHARED, r->index_fd, 0);
+    assert_ptr_not_equal(h, MAP_FAILED);
+    const struct hearth_index_file *f = (const void *)((const uint8_t *)h + h->files.offset);
+    assert_int_equal(h->id, 7);
+    assert_int_equal(h->verified, HEARTH_VERIFIED_RECORDED);
+    assert_int_equal(f->verified, HEARTH_VERIFIED_RECORDED);
+    assert_int_equal(f->flags, HEARTH_FILE_HAS_SHA256);
+    assert_memory_equal(f->sha256, r->blobs[0].sha256, 32);
+    munmap((void *)h, r->index_bytes);
+    resident_free(r);
+    engine_free(e);
+}
+
+/* A parser that reads a file's tail and middle finds what is on storage, though the load has only begun. */
+static int read_tail_and_middle(const struct parse_request *q, struct hearth_error *err) {
+    static const uint64_t at[] = {33000000, 20000000, 12345678, 4194300, 0};
+    size_t i = file_number(q->artifact, "large.bin");
+    uint8_t *expected = malloc(33554432), found[1000];
+    fill(expected, 33554432, 9);
+    int fd = q->file_fd(q->user, i, err);
+    assert_true(fd >= 0);
+    for (size_t k = 0; k < sizeof(at) / sizeof(at[0]); k++) {
+        assert_int_equal(q->wait_range(q->user, i, at[k], sizeof(found), err), 0);
+        assert_int_equal(pread(fd, found, sizeof(found), (off_t)at[k]), sizeof(found));
+        assert_memory_equal(found, expected + at[k], sizeof(found));
+    }
+    assert_int_equal(q->wait_range(q->user, file_number(q->artifact, "config.json"), 0, 2, err), 0);
+    free(expected);
+    return 0;
+}
+
+static void the_parser_gets_the_ranges_it_waits_for(void **state) {
+    (void)state;
+    put_file("large.bin", 33554432, 9);
+    put_file("config.json", 2, 1);
+    on_parse = read_tail_and_middle;
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    resident_free(r);
+    engine_free(e);
+}
+
+static void phases_lie_inside_of_the_load_and_all_occur(void **state) {
+    (void)state;
+    put_file("large.bin", 33554432, 9);
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    const struct hearth_span *p = r->phases;
+    for (unsigned i = HEARTH_PHASE_OPEN; i < HEARTH_PHASES; i++) {
+        assert_true(p[i].end_ns > 0);
+        assert_true(p[i].start_ns <= p[i].end_ns);
+        assert_true(p[i].end_ns <= p[HEARTH_PHASE_PUBLISH].end_ns);
+    }
+    assert_int_equal(p[HEARTH_PHASE_FIRST_BYTE].start_ns, p[HEARTH_PHASE_READ].start_ns);
+    assert_true(p[HEARTH_PHASE_READ].end_ns <= p[HEARTH_PHASE_HASH].end_ns);
+    assert_true(p[HEARTH_PHASE_POPULATE].start_ns <= p[HEARTH_PHASE_READ].start_ns);
+    assert_true(p[HEARTH_PHASE_HASH].end_ns <= p[HEARTH_PHASE_SEAL].start_ns);
+    resident_free(r);
+    engine_free(e);
+}
+
+static void two_loads_at_once_do_not_mix(void **state) {
+    (void)state;
+    put_sizes();
+    struct engine *e = engine(BACKING_AUTO);
+    struct waiter w[3] = {WAITER_INIT, WAITER_INIT, WAITER_INIT};
+    struct load *l[3];
+    for (unsigned i = 0; i < 3; i++)
+        l[i] = begin(e, resolve(NULL, 0, 0), i == 1 ? HEARTH_VERIFY_ALWAYS : HEARTH_VERIFY_XXH3, &w[i]);
+    for (unsigned i = 0; i < 3; i++) {
+        struct resident *r;
+        struct hearth_error err;
+        wait_done(&w[i]);
+        assert_int_equal(load_take(l[i], &r, &err), 0);
+        for (size_t k = 0; k < N_SIZES; k++)
+            check_blob(&r->blobs[k], sizes[k], k, true);
+        resident_free(r);
+        load_free(l[i]);
+    }
+    engine_free(e);
+}
+
+static void more_files_than_streams_may_be_open_are_loaded(void **state) {
+    (void)state;
+    char name[32];
+    enum { N = STREAMS_OPEN_MAX + 40 };
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(name, sizeof(name), "m%04u.bin", i);
+        put_file(name, SMALL_FILE_MAX + 1 + i, i);
+    }
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_ALWAYS, &r, &err), 0);
+    for (unsigned i = 0; i < N; i++)
+        check_blob(&r->blobs[i], SMALL_FILE_MAX + 1 + i, i, true);
+    resident_free(r);
+    engine_free(e);
+}
+
+int main(void) {
+#define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        T(every_size_lands_whole_on_huge_pages),
+        T(every_size_lands_whole_on_small_pages),
+        T(every_size_lands_whole_with_or_without_a_hugetlb_pool),
+        T(nothing_is_hashed_when_nothing_is_to_be_verified),
+        T(always_computes_sha256_of_every_file),
+        T(what_is_on_huge_pages_is_measured),
+        T(an_expected_digest_makes_it_sha256_and_the_weakest_file_counts),
+        T(the_index_is_completed_and_sealed),
+        T(the_parser_gets_the_ranges_it_waits_for),
+        T(phases_lie_inside_of_the_load_and_all_occur),
+        T(two_loads_at_once_do_not_mix),
+        T(more_files_than_streams_may_be_open_are_loaded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
