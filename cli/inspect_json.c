@@ -58,11 +58,27 @@ static void error_as_finding(struct json *j, const struct inspection *in) {
     json_object_end(j);
 }
 
+/* Without an index the selection still says what it left out. */
+static void skipped_as_findings(struct json *j, const struct artifact *a) {
+    for (size_t i = 0; i < a->n_skipped; i++) {
+        json_object_begin(j);
+        json_key(j, "code");
+        json_str(j, "skipped");
+        json_path(j, "file", a->skipped[i].path, strlen(a->skipped[i].path));
+        offset(j, HEARTH_NO_OFFSET);
+        json_key(j, "message");
+        json_str(j, a->skipped[i].reason);
+        json_object_end(j);
+    }
+}
+
 static void findings(struct json *j, const struct inspection *in) {
     json_key(j, "findings");
     json_array_begin(j);
     if (in->error.code)
         error_as_finding(j, in);
+    if (!in->index && in->artifact)
+        skipped_as_findings(j, in->artifact);
     size_t n = in->index ? inspection_header(in)->findings.count : 0;
     const struct hearth_index_finding *f = n ? inspection_table(in, inspection_header(in)->findings) : NULL;
     for (size_t i = 0; i < n; i++) {
