@@ -46,24 +46,6 @@ static bool unescape(char *name) {
     return true;
 }
 
-/* Takes "." parts and doubled slashes out, in place. Not an absolute path's first slash, nor "..": such a path names
- * nothing inside the artifact, and must not come to look as if it did. */
-static void drop_dots(char *path) {
-    char *to = path;
-    for (const char *from = *path == '/' ? "" : path; *from;) {
-        size_t n = strcspn(from, "/");
-        if (n > 0 && !(n == 1 && *from == '.')) {
-            if (to != path)
-                *to++ = '/';
-            memmove(to, from, n);
-            to += n;
-        }
-        from += n + (from[n] == '/');
-    }
-    if (*path != '/')
-        *to = '\0';
-}
-
 /* Splits a line into digest and name (not terminated). */
 static bool split(const char *line, size_t length, const char **hex, const char **name, size_t *name_length) {
     static const char tag[] = "SHA256 (", middle[] = ") = ";
@@ -99,7 +81,7 @@ static int parse_line(const char *line, size_t length, struct digest_line *out) 
         return -ENOMEM;
     if (escaped && !unescape(path))
         return -EBADMSG;
-    drop_dots(path);
+    path_tidy(path);
     if (name_length > 0 && !*path)
         return -EBADMSG;
     out->path = steal_ptr(&path);

@@ -29,27 +29,6 @@ static int no_memory(struct hearth_error *err) {
     return error_set(err, HEARTH_E_NO_MEMORY, "no memory for an artifact");
 }
 
-/* Without "//", "/./" and a '/' at the end, so that one artifact has one reference. ".." stays: behind a link it is not
- * what it seems. */
-static char *tidy(const char *ref) {
-    char *out = malloc(strlen(ref) + 1), *to = out;
-    if (!out)
-        return NULL;
-    for (const char *from = ref; *from;) {
-        size_t n = strcspn(from, "/");
-        if (n > 0 && !(n == 1 && *from == '.')) {
-            *to++ = '/';
-            memcpy(to, from, n);
-            to += n;
-        }
-        from += n + (from[n] == '/');
-    }
-    if (to == out)
-        *to++ = '/';
-    *to = '\0';
-    return out;
-}
-
 static int check_request(const struct artifact_request *r, struct hearth_error *err) {
     if (!r->ref || *r->ref != '/' || strlen(r->ref) >= PATH_MAX)
         return error_set(err, HEARTH_E_INVALID, "a reference on storage is an absolute path of at most %d bytes",
@@ -140,9 +119,10 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
     if (!a)
         return no_memory(err);
     a->place = (struct place)PLACE_NULL;
-    a->ref = tidy(r->ref);
+    a->ref = strdup(r->ref);
     if (!a->ref)
         return no_memory(err);
+    path_tidy(a->ref); /* one artifact has one reference */
 
     struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
     _cleanup_close_ int fd = (int)syscall(SYS_openat2, AT_FDCWD, r->ref, &how, sizeof(how));

@@ -140,23 +140,3 @@ enum hearth_role role_of(const char *path) {
             return rules[i].role;
     return HEARTH_ROLE_OTHER;
 }
-
-const char *role_name(enum hearth_role role) {
-    switch (role) {
-    case HEARTH_ROLE_WEIGHTS:
-        return "weights";
-    case HEARTH_ROLE_CONFIG:
-        return "config";
-    case HEARTH_ROLE_TOKENIZER:
-        return "tokenizer";
-    case HEARTH_ROLE_PREPROCESSING:
-        return "preprocessing";
-    case HEARTH_ROLE_METADATA:
-        return "metadata";
-    case HEARTH_ROLE_CODE:
-        return "code";
-    case HEARTH_ROLE_OTHER:
-        break;
-    }
-    return "other";
-}

@@ -7,8 +7,5 @@
 
 #include <hearth/index.h>
 
-/* `path` is relative to the artifact. */
+/* `path` is relative to the artifact. hearth_role_name() is the text for people. */
 enum hearth_role role_of(const char *path);
-
-/* "weights", "config", ...; "other" for a role this build does not know. Static. */
-const char *role_name(enum hearth_role role);
