@@ -107,7 +107,7 @@ static struct artifact *resolve(const struct artifact_digest *digests, size_t n,
     return a;
 }
 
-static size_t file_number(const struct artifact *a, const char *name) {
+static inline size_t file_number(const struct artifact *a, const char *name) {
     for (size_t i = 0; i < a->n_files; i++)
         if (strcmp(a->files[i].path, name) == 0)
             return i;
