@@ -26,12 +26,16 @@ int child_prepare(struct child *c, struct hearth_error *err) {
     if (c->signals < 0)
         return error_errno(err, errno, "cannot wait for signals");
     sigprocmask(SIG_SETMASK, &all, &c->former);
+    /* Who started us may have left SIGCHLD ignored: then the kernel would not keep the program's status for us. */
+    sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, &c->former_sigchld);
     return 0;
 }
 
 void child_deinit(struct child *c) {
-    if (c->signals >= 0)
+    if (c->signals >= 0) {
+        sigaction(SIGCHLD, &c->former_sigchld, NULL);
         sigprocmask(SIG_SETMASK, &c->former, NULL);
+    }
     c->signals = close_fd(c->signals);
 }
 
@@ -57,6 +61,7 @@ static _Noreturn void become(const struct child *c, const struct child_program *
     } else {
         close_fd(fd);
         failure.step = AT_EXEC;
+        sigaction(SIGCHLD, &c->former_sigchld, NULL);
         sigprocmask(SIG_SETMASK, &c->former, NULL);
         execvp(p->argv[0], p->argv);
         failure.sys_errno = errno;

@@ -17,8 +17,9 @@
 #include <hearth/error.h>
 
 struct child {
-    sigset_t former; /* what the program gets back */
-    int signals;     /* signalfd, or -1 */
+    sigset_t former; /* what the program gets back, and the next too */
+    struct sigaction former_sigchld;
+    int signals; /* signalfd, or -1 */
     pid_t pid;
 };
 

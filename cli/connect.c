@@ -38,9 +38,11 @@ static bool autostart_allowed(void) {
 
 /* Whether a daemon of this user's may listen on `path`, which is not NULL. */
 static bool may_listen(const char *path) {
-    char system_wide[SOCKET_MAX];
-    if (hearth_default_socket(true, system_wide, sizeof(system_wide), NULL) == 0 && strcmp(path, system_wide) == 0)
+    char other[SOCKET_MAX];
+    if (hearth_default_socket(true, other, sizeof(other), NULL) == 0 && strcmp(path, other) == 0)
         return false;
+    if (hearth_default_socket(false, other, sizeof(other), NULL) == 0 && strcmp(path, other) == 0)
+        return true; /* hearthd makes its directory */
     _cleanup_free_ char *copy = strdup(path);
     return copy && access(dirname(copy), W_OK | X_OK) == 0;
 }

@@ -93,6 +93,13 @@ static void the_program_gets_the_mask_that_we_had(void **state) {
     sigprocmask(SIG_SETMASK, &former, NULL);
 }
 
+static void an_ignored_sigchld_loses_no_status(void **state) {
+    (void)state;
+    signal(SIGCHLD, SIG_IGN);
+    assert_int_equal(shell("exit 3", 0), 3);
+    assert_true(signal(SIGCHLD, SIG_DFL) == SIG_IGN); /* as we had it */
+}
+
 /* Runs shell(command) in a process group of its own, as a shell would run a job. */
 static pid_t job(const char *command) {
     pid_t pid = fork();
@@ -154,6 +161,7 @@ int main(void) {
         cmocka_unit_test(a_link_that_cannot_be_followed_stops_the_start),
         cmocka_unit_test(a_signal_to_the_parent_reaches_the_program),
         cmocka_unit_test(the_program_gets_the_mask_that_we_had),
+        cmocka_unit_test(an_ignored_sigchld_loses_no_status),
         cmocka_unit_test(a_job_that_stops_is_seen_as_stopped_and_goes_on),
         cmocka_unit_test(a_program_stopped_by_sigstop_may_be_continued_alone),
         cmocka_unit_test(a_program_does_not_outlive_a_killed_parent),
