@@ -151,7 +151,8 @@ int wire_get_error(const struct wire_in *in, struct hearth_error *err) {
     struct hearth_msg_error e;
     wire_fixed(in, &e, sizeof(e));
     error_clear(err);
-    err->code = e.code == 0 ? HEARTH_E_PROTOCOL : (enum hearth_code)e.code;
+    /* A code of a later release is kept; one that could not be returned as a positive int is none. */
+    err->code = e.code == 0 || e.code > INT32_MAX ? HEARTH_E_PROTOCOL : (enum hearth_code)e.code;
     err->sys_errno = e.sys_errno;
     err->offset = e.offset;
     int r = 0;

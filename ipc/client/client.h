@@ -93,6 +93,8 @@ int request_call(struct hearth *h, struct request *r, uint64_t deadline, struct 
 int request_handle(struct hearth *h, size_t bytes, struct fdlist *fds, bool lost, struct hearth_error *err);
 /* Finishes whatever is under way with this error. */
 void request_fail_all(struct hearth *h, const struct hearth_error *why);
+/* Frees what is under way without calling back: for a forked child. */
+void request_forget_all(struct hearth *h);
 /* A `take` for requests that are answered by DONE. */
 enum taken request_take_done(struct request *r, const struct wire_in *in, struct fdlist *fds);
 

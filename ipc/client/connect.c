@@ -160,11 +160,12 @@ struct hearth *hearth_close(struct hearth *h) {
         return NULL;
     while (h->artifacts)
         hearth_release(h->artifacts);
-    if (h->pid == getpid()) {
-        struct hearth_error why;
-        error_set(&why, HEARTH_E_CANCELLED, "the connection was closed");
+    struct hearth_error why;
+    error_set(&why, HEARTH_E_CANCELLED, "the connection was closed");
+    if (h->pid == getpid())
         connection_kill(h, &why);
-    }
+    else /* a shutdown here would reach the parent's connection too */
+        request_forget_all(h);
     close(h->fd);
     free(h->detach_ids);
     free(h);

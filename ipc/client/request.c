@@ -36,6 +36,15 @@ void request_fail_all(struct hearth *h, const struct hearth_error *why) {
         finish(h, h->requests, why);
 }
 
+void request_forget_all(struct hearth *h) {
+    while (h->requests) {
+        struct request *r = h->requests;
+        h->requests = r->next;
+        if (r->done) /* others lie on the stack of a call that will never return in this process */
+            free(r);
+    }
+}
+
 int request_ready(struct hearth *h, const struct request *r, uint64_t deadline, struct hearth_error *err) {
     if (h->pid != getpid()) {
         error_set(err, HEARTH_E_INVALID, "this connection belongs to the process that forked this one");

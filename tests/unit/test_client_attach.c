@@ -50,16 +50,25 @@ static struct model model_new(uint32_t n, uint64_t file_bytes, const struct test
     return (struct model){.index = index_fd(&x), .file = pattern_fd(file_bytes), .n = n, .at_once = n};
 }
 
-static void model_free(struct model *m) {
+static struct hearth *begin(void (*script)(struct scripted *s, int fd), struct model *m, struct scripted **s) {
+    *s = scripted_start(script, m, false);
+    return scripted_connect(*s);
+}
+
+/* Returns how many leases were given back before the connection closed. */
+static int end(struct hearth *h, struct scripted *s, struct model *m) {
+    hearth_close(h);
+    int detached = scripted_stop(s);
     close(m->index);
     close(m->file);
+    return detached;
 }
 
 static void attached_tensors_are_found_with_their_bytes(void **state) {
     (void)state;
     struct model m = model_new(2, FILE_BYTES, tensors, N_TENSORS);
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     struct hearth_error err;
     struct hearth_tensor t;
@@ -108,16 +117,14 @@ static void attached_tensors_are_found_with_their_bytes(void **state) {
     assert_int_equal(m.rounds, 0);
     assert_null(hearth_release(a));
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, NULL), 0); /* in order: DETACH has been read */
-    hearth_close(h);
-    assert_int_equal(scripted_stop(s), 1);
-    model_free(&m);
+    assert_int_equal(end(h, s, &m), 1);
 }
 
 static void only_the_files_asked_for_are_fetched_the_others_at_first_use(void **state) {
     (void)state;
     struct model m = model_new(3, FILE_BYTES, tensors, N_TENSORS);
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     struct hearth_error err;
     struct hearth_tensor t;
@@ -144,9 +151,7 @@ static void only_the_files_asked_for_are_fetched_the_others_at_first_use(void **
     assert_null(b);
     assert_string_equal(err.file, "nothing");
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, NULL), 0);
-    hearth_close(h); /* releases a */
-    assert_int_equal(scripted_stop(s), 3);
-    model_free(&m);
+    assert_int_equal(end(h, s, &m), 3); /* releases a */
 }
 
 static void thousands_of_files_come_in_rounds_of_what_one_packet_holds(void **state) {
@@ -164,8 +169,8 @@ static void thousands_of_files_come_in_rounds_of_what_one_packet_holds(void **st
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &more), 0);
     struct model m = model_new(n, FILE_BYTES, NULL, 0);
     m.at_once = HEARTH_PACKET_FDS_MAX - 1;
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     struct hearth_error err;
     assert_int_equal(hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, &err), 0);
@@ -176,9 +181,7 @@ static void thousands_of_files_come_in_rounds_of_what_one_packet_holds(void **st
         assert_int_equal(((const uint8_t *)map)[FILE_BYTES - 1], (uint8_t)((FILE_BYTES - 1) * 7));
     }
     hearth_release(a);
-    hearth_close(h);
-    scripted_stop(s);
-    model_free(&m);
+    end(h, s, &m);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
@@ -190,8 +193,8 @@ static void large_files_are_mapped_where_huge_pages_fit(void **state) {
     struct model m = {.index = index_fd(&x), .n = 3, .at_once = 3};
     m.file = memfd_new("large", bytes, 0); /* sparse */
     assert_int_equal(memfd_seal(m.file, SEALS_FINAL), 0);
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     const void *first[3] = {NULL};
     for (int round = 0; round < 3; round++) {
         struct hearth_artifact *a;
@@ -211,24 +214,20 @@ static void large_files_are_mapped_where_huge_pages_fit(void **state) {
         }
         hearth_release(a);
     }
-    hearth_close(h);
-    scripted_stop(s);
-    model_free(&m);
+    end(h, s, &m);
 }
 
 static void an_empty_file_has_a_pointer_and_no_bytes(void **state) {
     (void)state;
     struct model m = model_new(1, 0, NULL, 0);
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     const void *map = NULL;
     assert_int_equal(hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, NULL), 0);
     assert_int_equal(hearth_file_map(a, 0, HEARTH_NO_DEADLINE, &map, NULL), 0);
     assert_non_null(map);
-    hearth_close(h);
-    scripted_stop(s);
-    model_free(&m);
+    end(h, s, &m);
 }
 
 static void a_hugetlb_file_may_be_longer_than_its_content(void **state) {
@@ -251,8 +250,8 @@ static void a_hugetlb_file_may_be_longer_than_its_content(void **state) {
     assert_int_equal(memfd_seal(fd, SEALS_FINAL), 0);
     struct test_index x = index_new(1, 100, NULL, 0);
     struct model m = {.index = index_fd(&x), .file = fd, .n = 1, .at_once = 1};
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     struct hearth_error err;
     const void *map;
@@ -260,9 +259,7 @@ static void a_hugetlb_file_may_be_longer_than_its_content(void **state) {
     if (hearth_file_map(a, 0, HEARTH_NO_DEADLINE, &map, &err))
         fail_msg("%s", err.message);
     assert_int_equal(((const uint8_t *)map)[99], 3);
-    hearth_close(h);
-    scripted_stop(s);
-    model_free(&m);
+    end(h, s, &m);
 }
 
 /* ---- what must not be trusted ---- */
@@ -289,8 +286,8 @@ static void files_that_could_change_or_shrink_are_refused(void **state) {
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
         struct test_index x = index_new(2, FILE_BYTES, tensors, N_TENSORS);
         struct model m = {.index = index_fd(&x), .file = fds[i], .n = 2, .at_once = 2};
-        struct scripted *s = scripted_start(serve_model, &m, false);
-        struct hearth *h = scripted_connect(s);
+        struct scripted *s;
+        struct hearth *h = begin(serve_model, &m, &s);
         struct hearth_artifact *a;
         struct hearth_error err;
         struct hearth_tensor t;
@@ -302,24 +299,20 @@ static void files_that_could_change_or_shrink_are_refused(void **state) {
         assert_int_equal(hearth_file_fd(a, 1, HEARTH_NO_DEADLINE, &err), -1);
         assert_int_equal(hearth_find_tensor(a, NULL, "a", &t, &err), HEARTH_E_PROTOCOL);
         assert_int_equal(hearth_tensor_at(a, 1, &t, &err), HEARTH_E_PROTOCOL);
-        hearth_close(h);
-        scripted_stop(s);
-        model_free(&m);
+        end(h, s, &m);
     }
 }
 
 static void expect_attach(struct model *m, int code) {
-    struct scripted *s = scripted_start(serve_model, m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, m, &s);
     struct hearth_artifact *a;
     struct hearth_error err = HEARTH_ERROR_INIT;
     assert_int_equal(hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, &err), code);
     assert_int_equal(err.code, code);
     assert_null(a);
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, &err), 0); /* the connection stays usable */
-    hearth_close(h);
-    assert_int_equal(scripted_stop(s), 1); /* the lease went back */
-    model_free(m);
+    assert_int_equal(end(h, s, m), 1);                             /* the lease went back */
 }
 
 static void an_index_that_is_none_is_refused(void **state) {
@@ -388,8 +381,8 @@ static void entries_that_lead_out_of_the_index_or_a_file_are_never_followed(void
     x.files[0].path = (struct hearth_str){0, UINT32_MAX};
     x.files[1].path.length--; /* no NUL behind it */
     struct model m = {.index = index_fd(&x), .file = pattern_fd(FILE_BYTES), .n = 2, .at_once = 2};
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     struct hearth_error err;
     struct hearth_tensor t;
@@ -404,9 +397,7 @@ static void entries_that_lead_out_of_the_index_or_a_file_are_never_followed(void
         assert_string_equal(f.path, "");
     }
     assert_int_equal(hearth_find_tensor(a, NULL, "a", &t, &err), HEARTH_E_PROTOCOL);
-    hearth_close(h);
-    scripted_stop(s);
-    model_free(&m);
+    end(h, s, &m);
 }
 
 /* ---- limits, deadlines, forks, threads ---- */
@@ -415,8 +406,8 @@ static void a_full_descriptor_table_fails_the_attach_alone(void **state) {
     (void)state;
     struct model m = model_new(20, FILE_BYTES, NULL, 0);
     m.at_once = 20;
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, NULL), 0);
     struct rlimit before, low;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -434,9 +425,7 @@ static void a_full_descriptor_table_fails_the_attach_alone(void **state) {
     assert_int_equal(hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, &err), 0);
     hearth_release(a);
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, NULL), 0);
-    hearth_close(h);
-    assert_int_equal(scripted_stop(s), 2);
-    model_free(&m);
+    assert_int_equal(end(h, s, &m), 2);
 }
 
 /* Answers the first ATTACH when it has read a STOP, and takes it ill when a second one comes before. */
@@ -454,8 +443,8 @@ static void attach_late(struct scripted *s, int fd) {
 static void a_late_attach_leaves_neither_descriptors_nor_a_lease(void **state) {
     (void)state;
     struct model m = model_new(2, FILE_BYTES, NULL, 0);
-    struct scripted *s = scripted_start(attach_late, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(attach_late, &m, &s);
     struct hearth_artifact *a;
     struct hearth_error err;
     assert_int_equal(hearth_attach(h, ID, hearth_deadline_in(20), &a, &err), HEARTH_E_TIMEOUT);
@@ -468,16 +457,14 @@ static void a_late_attach_leaves_neither_descriptors_nor_a_lease(void **state) {
     assert_int_equal(hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, &err), 0);
     hearth_release(a);
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, &err), 0);
-    hearth_close(h);
-    assert_int_equal(scripted_stop(s), 2);
-    model_free(&m);
+    assert_int_equal(end(h, s, &m), 2);
 }
 
 static void a_child_reads_on_and_releases_in_silence(void **state) {
     (void)state;
     struct model m = model_new(2, FILE_BYTES, tensors, N_TENSORS);
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     struct hearth_tensor t;
     const char *const paths[] = {"f00000"};
@@ -500,9 +487,7 @@ static void a_child_reads_on_and_releases_in_silence(void **state) {
     assert_int_equal(((const uint8_t *)t.data)[1], 77);
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, NULL), 0);
     assert_int_equal(s->detached, 0);
-    hearth_close(h);
-    scripted_stop(s);
-    model_free(&m);
+    end(h, s, &m);
 }
 
 static void *read_index(void *arg) {
@@ -521,8 +506,8 @@ static void *read_index(void *arg) {
 static void the_mapped_index_is_read_by_any_number_of_threads(void **state) {
     (void)state;
     struct model m = model_new(2, FILE_BYTES, tensors, N_TENSORS);
-    struct scripted *s = scripted_start(serve_model, &m, false);
-    struct hearth *h = scripted_connect(s);
+    struct scripted *s;
+    struct hearth *h = begin(serve_model, &m, &s);
     struct hearth_artifact *a;
     assert_int_equal(hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, NULL), 0);
     pthread_t threads[4];
@@ -533,9 +518,7 @@ static void the_mapped_index_is_read_by_any_number_of_threads(void **state) {
         pthread_join(threads[i], &found);
         assert_int_equal((uintptr_t)found, 200);
     }
-    hearth_close(h);
-    scripted_stop(s);
-    model_free(&m);
+    end(h, s, &m);
 }
 
 int main(void) {

@@ -44,6 +44,35 @@ static void the_environment_names_the_socket_where_the_caller_does_not(void **st
     scripted_stop(s);
 }
 
+static void without_a_daemon_of_the_system_the_users_own_is_found(void **state) {
+    (void)state;
+    if (access("/run/hearth/hearth.sock", F_OK) == 0) {
+        print_message("skipped: a hearthd of the system runs here\n");
+        skip();
+    }
+    struct scripted *s = scripted_start(nothing, NULL, false);
+    char folder[64], link[64];
+    snprintf(folder, sizeof(folder), "%s/hearth", s->dir);
+    snprintf(link, sizeof(link), "%s/hearth.sock", s->dir);
+    assert_int_equal(symlink(".", folder), 0);
+    assert_int_equal(symlink("socket", link), 0);
+    setenv("XDG_RUNTIME_DIR", s->dir, 1);
+    unsetenv("HEARTH_SOCKET");
+    struct hearth *h = NULL;
+    struct hearth_error err;
+    int code = hearth_connect(NULL, HEARTH_NO_DEADLINE, &h, &err);
+    unlink(link);
+    struct hearth *nobody = NULL;
+    int without = hearth_connect(NULL, HEARTH_NO_DEADLINE, &nobody, &err);
+    unsetenv("XDG_RUNTIME_DIR");
+    unlink(folder);
+    assert_int_equal(code, 0);
+    assert_int_equal(without, HEARTH_E_NO_DAEMON);
+    assert_non_null(strstr(err.file, "/hearth/hearth.sock"));
+    hearth_close(h);
+    scripted_stop(s);
+}
+
 static void refuse_version(struct scripted *s, int fd) {
     sd_welcome(s, fd, HEARTH_PROTOCOL_MAX + 1);
     sd_drain(s, fd);
@@ -520,6 +549,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(connecting_to_nobody_says_which_path_was_tried),
         cmocka_unit_test(the_environment_names_the_socket_where_the_caller_does_not),
+        cmocka_unit_test(without_a_daemon_of_the_system_the_users_own_is_found),
         cmocka_unit_test(what_the_daemon_says_to_hello_is_what_connecting_returns),
         cmocka_unit_test(a_full_backlog_is_waited_for_until_the_deadline),
         cmocka_unit_test(a_load_says_all_that_was_asked_and_shows_its_progress),

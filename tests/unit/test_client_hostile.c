@@ -264,6 +264,139 @@ static void an_artifact_outlives_its_daemon(void **state) {
     scripted_stop(s);
 }
 
+/* ---- random damage ---- */
+
+#define DAMAGES 400
+
+/* A small generator with a seed of its own: a failure can be repeated. */
+static uint32_t next_random(uint32_t *seed) {
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+static void damage(uint32_t *seed, uint8_t *bytes, size_t n) {
+    for (uint32_t i = next_random(seed) % 3 + 1; i > 0; i--)
+        bytes[next_random(seed) % n] = (uint8_t)(next_random(seed) % 4 ? next_random(seed) : 0xff);
+}
+
+static const struct test_tensor some[] = {{"a", 0, 0, 64}, {"b", 0, 64, 36}, {"b", 1, 0, 100}, {"c", 1, 1, 2}};
+
+static void damaged_replies(struct scripted *s, int fd) {
+    uint32_t *seed = s->arg;
+    int type;
+    struct test_index x = index_new(2, 100, some, 4);
+    _cleanup_close_ int index = index_fd(&x);
+    _cleanup_close_ int file = pattern_fd(100);
+    while ((type = sd_read(s, fd)) != 0) {
+        struct fdlist fds = {.count = next_random(seed) % 4, .fds = {index, file, file, fd}};
+        long bytes;
+        if (type == HEARTH_MSG_ATTACH) {
+            struct hearth_msg_attached *m = wire_begin(&s->out, HEARTH_MSG_ATTACHED, sd_serial(s), sizeof(*m));
+            *m = (struct hearth_msg_attached){.id = ID, .n_files = 2, .n_fds = 2};
+            bytes = wire_end(&s->out);
+        } else if (type == HEARTH_MSG_LOAD) {
+            struct hearth_msg_info *m = wire_begin(&s->out, HEARTH_MSG_INFO, sd_serial(s), sizeof(*m));
+            m->ref = wire_put_str(&s->out, "/models/a");
+            bytes = wire_end(&s->out);
+            fds.count = 0;
+        } else {
+            struct hearth_error e;
+            error_set(&e, HEARTH_E_IO, "a message");
+            bytes = wire_error(&s->out, sd_serial(s), &e);
+            fds.count = 0;
+        }
+        damage(seed, s->out.buffer, (size_t)bytes);
+        if (fdlist_send(fd, s->out.buffer, (size_t)bytes, &fds) < 0)
+            return;
+        shutdown(fd, SHUT_WR); /* so that a reply that was lost is not waited for */
+    }
+}
+
+static void damaged_replies_neither_crash_nor_hang_nor_leak(void **state) {
+    (void)state;
+    uint32_t seed = 1;
+    struct scripted *s = scripted_start(damaged_replies, &seed, false);
+    for (int i = 0; i < DAMAGES; i++) {
+        struct hearth *h = scripted_connect(s);
+        struct hearth_artifact *a = NULL;
+        struct hearth_info info;
+        struct hearth_error err;
+        int code;
+        switch (i % 3) {
+        case 0:
+            code = hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, &err);
+            assert_int_equal(code == 0, a != NULL);
+            break;
+        case 1:
+            code = hearth_load(h, "/m", NULL, HEARTH_NO_DEADLINE, &info, &err);
+            break;
+        default:
+            code = hearth_stop(h, HEARTH_NO_DEADLINE, &err);
+            break;
+        }
+        assert_true(code >= 0);
+        if (code)
+            assert_int_equal(err.code, code);
+        hearth_close(h);
+    }
+    scripted_stop(s);
+}
+
+static void damaged_index(struct scripted *s, int fd) {
+    uint32_t *seed = s->arg;
+    struct test_index x = index_new(2, 100, some, 4);
+    damage(seed, (uint8_t *)x.header, x.bytes);
+    _cleanup_close_ int index = index_fd(&x);
+    _cleanup_close_ int file = pattern_fd(100);
+    if (sd_expect(s, fd, HEARTH_MSG_ATTACH))
+        sd_attached(s, fd, sd_serial(s), ID, 2, 2, index, file);
+    sd_drain(s, fd);
+}
+
+/* Touches all that the accessors give. Returns the sum of the bytes, so that nothing is left out by the compiler. */
+static unsigned use_everything(struct hearth_artifact *a) {
+    unsigned sum = 0;
+    struct hearth_error err;
+    struct hearth_tensor t;
+    struct hearth_file f;
+    for (size_t i = 0; i < hearth_file_count(a); i++) {
+        assert_int_equal(hearth_file_at(a, i, &f, &err), 0);
+        sum += (unsigned)(strlen(f.path) + strlen(f.format));
+        sum += f.sha256 ? f.sha256[31] : 0;
+    }
+    for (size_t i = 0; i < hearth_tensor_count(a); i++) {
+        if (hearth_tensor_at(a, i, &t, &err))
+            continue;
+        sum += (unsigned)(strlen(t.name) + strlen(t.dtype));
+        for (uint32_t d = 0; d < t.n_dims; d++)
+            sum += (unsigned)t.shape[d];
+        if (t.bytes > 0)
+            sum += ((const uint8_t *)t.data)[0] + ((const uint8_t *)t.data)[t.bytes - 1];
+    }
+    for (size_t i = 0; i < 4; i++)
+        (void)hearth_find_tensor(a, i % 2 ? "f00001" : NULL, some[i].name, &t, &err);
+    return sum;
+}
+
+static void a_damaged_index_is_refused_or_used_inside_its_bounds(void **state) {
+    (void)state;
+    uint32_t seed = 2;
+    struct scripted *s = scripted_start(damaged_index, &seed, false);
+    unsigned sum = 0, attached = 0;
+    for (int i = 0; i < DAMAGES; i++) {
+        struct hearth *h = scripted_connect(s);
+        struct hearth_artifact *a;
+        if (hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, NULL) == 0) {
+            sum += use_everything(a);
+            attached++;
+        }
+        hearth_close(h);
+    }
+    assert_true(sum > 0);
+    assert_in_range(attached, 1, DAMAGES - 1); /* some are refused, and some are not */
+    scripted_stop(s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hanging_up_at_any_step_is_told_apart_from_success),
@@ -273,6 +406,8 @@ int main(void) {
         cmocka_unit_test(descriptors_missing_or_too_many_end_the_connection),
         cmocka_unit_test(a_hang_up_between_attach_and_files_leaves_nothing),
         cmocka_unit_test(an_artifact_outlives_its_daemon),
+        cmocka_unit_test(damaged_replies_neither_crash_nor_hang_nor_leak),
+        cmocka_unit_test(a_damaged_index_is_refused_or_used_inside_its_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
