@@ -271,7 +271,28 @@ static int check_metadata(const struct index_builder *b, struct hearth_error *er
     return 0;
 }
 
-/* The sort is stable and files are parsed in order, so equal names come out by file number. */
+/* Equal names by file number. The sort is stable, so a format that goes file by file has them so already. */
+static int order_files(struct index_builder *b, size_t first, size_t count, struct hearth_error *err) {
+    struct sort_item *run = b->order + first;
+    bool ascending = true;
+    for (size_t i = 0; i < count; i++) {
+        run[i].key = index_at(b, first + i)->file;
+        ascending = ascending && (i == 0 || run[i - 1].key <= run[i].key);
+    }
+    if (!ascending) {
+        _cleanup_free_ struct sort_item *spare = malloc((count / 2 + 1) * sizeof(*spare));
+        if (!spare)
+            return no_memory_to_sort(err, count);
+        sort_by_key(run, count, spare);
+    }
+    for (size_t i = 1; i < count; i++) {
+        const struct index_draft *x = index_at(b, first + i - 1), *y = index_at(b, first + i);
+        if (x->file == y->file)
+            return duplicate(b, "the tensor", y->name, y->file, x->where, y->where, err);
+    }
+    return 0;
+}
+
 int index_sort(struct index_builder *b, struct hearth_error *err) {
     int r = check_metadata(b, err);
     if (r != 0)
@@ -281,12 +302,14 @@ int index_sort(struct index_builder *b, struct hearth_error *err) {
     free(steal_ptr(&b->order));
     if (sort_by_name(&in, &b->order) < 0)
         return no_memory_to_sort(err, in.count);
-    for (size_t i = 1; i < in.count; i++) {
-        const struct index_draft *x = index_at(b, i - 1), *y = index_at(b, i);
-        if (x->file == y->file && same_name(b, x->name, y->name))
-            return duplicate(b, "the tensor", y->name, y->file, x->where, y->where, err);
+    for (size_t first = 0, end; r == 0 && first < in.count; first = end) {
+        struct hearth_str name = index_at(b, first)->name;
+        for (end = first + 1; end < in.count && same_name(b, name, index_at(b, end)->name); end++)
+            ;
+        if (end - first > 1)
+            r = order_files(b, first, end - first, err);
     }
-    return 0;
+    return r;
 }
 
 const struct index_draft *index_at(const struct index_builder *b, size_t place) {

@@ -57,8 +57,8 @@ DEFINE_FORMAT(hang);
 static int parse_sleep(const struct format_input *in, uint32_t file, struct index_builder *b,
                        struct hearth_error *err) {
     (void)in, (void)file, (void)b, (void)err;
-    char byte;
-    return recv(PARSE_SOCKET_FD, &byte, 1, 0) < 0 ? HEARTH_E_SYSTEM : 0;
+    struct msghdr nothing = {0};
+    return recvmsg(PARSE_SOCKET_FD, &nothing, 0) < 0 ? HEARTH_E_SYSTEM : 0;
 }
 DEFINE_FORMAT(sleep);
 
