@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -35,20 +34,14 @@ static int map_files(struct cli *c, struct hearth_artifact *a, uint64_t *mapped,
 
 static void print_json(struct hearth_artifact *a, uint64_t mapped) {
     const struct hearth_index_header *index = hearth_index(a);
-    char id[ID_TEXT_BYTES];
     struct json j;
     document_begin(&j);
-    json_key(&j, "id");
-    json_str(&j, format_id(index->id, id));
+    document_id(&j, index->id);
     json_path(&j, "ref", hearth_index_string(a, index->ref), index->ref.length);
-    json_key(&j, "verified");
-    json_str(&j, hearth_verified_name((enum hearth_verified)index->verified));
-    json_key(&j, "bytes");
-    json_u64(&j, index->bytes);
-    json_key(&j, "mapped_bytes");
-    json_u64(&j, mapped);
-    json_key(&j, "tensors");
-    json_u64(&j, hearth_tensor_count(a));
+    document_text(&j, "verified", hearth_verified_name((enum hearth_verified)index->verified));
+    document_number(&j, "bytes", index->bytes);
+    document_number(&j, "mapped_bytes", mapped);
+    document_number(&j, "tensors", hearth_tensor_count(a));
     json_key(&j, "files");
     json_array_begin(&j);
     for (size_t i = 0; i < hearth_file_count(a); i++) {
@@ -57,12 +50,9 @@ static void print_json(struct hearth_artifact *a, uint64_t mapped) {
             continue;
         json_object_begin(&j);
         json_path(&j, "path", file.path, strlen(file.path));
-        json_key(&j, "role");
-        json_str(&j, hearth_role_name(file.role));
-        json_key(&j, "bytes");
-        json_u64(&j, file.bytes);
-        json_key(&j, "verified");
-        json_str(&j, hearth_verified_name(file.verified));
+        document_text(&j, "role", hearth_role_name(file.role));
+        document_number(&j, "bytes", file.bytes);
+        document_text(&j, "verified", hearth_verified_name(file.verified));
         json_object_end(&j);
     }
     json_array_end(&j);
@@ -100,7 +90,7 @@ static void print_table(struct hearth_artifact *a, uint64_t mapped) {
 static bool input_goes_on(struct pollfd *input) {
     char buffer[512];
     ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
-    if (n < 0 && errno == EIO) { /* SIGTTIN is blocked: a background job gets this instead */
+    if (n < 0 && errno == EIO) { /* not the foreground job */
         input->fd = -1;
         return true;
     }
@@ -108,17 +98,10 @@ static bool input_goes_on(struct pollfd *input) {
 }
 
 static int hold(struct cli *c, struct hearth *h, struct hearth_error *err) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGTTIN);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    sigdelset(&set, SIGTTIN);
-    _cleanup_close_ int signals = signalfd(-1, &set, SFD_CLOEXEC);
+    _cleanup_close_ int signals = catch_interrupts(NULL, err);
     if (signals < 0)
-        return error_errno(err, errno, "cannot wait for signals");
+        return (int)err->code;
+    signal(SIGTTIN, SIG_IGN); /* a background job that reads its terminal gets EIO instead of being stopped */
     struct pollfd fds[] = {{.fd = signals, .events = POLLIN},
                            {.fd = STDIN_FILENO, .events = POLLIN},
                            {.fd = hearth_fd(h), .events = POLLIN}};

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,6 +63,10 @@ void help_verb(const struct verb *v, FILE *out);
 
 /* Starts a document: `{"schema": 1`, indented where a person reads it. End it with json_object_end(). */
 void document_begin(struct json *j);
+/* "key": value. */
+void document_text(struct json *j, const char *key, const char *value);
+void document_number(struct json *j, const char *key, uint64_t value);
+void document_id(struct json *j, uint64_t id);
 /* Says on stderr what failed, and with --json as a document on stdout where the verb has not done so. */
 void report_error(const struct cli *c, const struct hearth_error *err);
 /* The exit status that an error stands for, `run` included. */
@@ -97,6 +102,10 @@ int autostart(const char *socket, uint64_t deadline, struct hearth_error *err);
  * with CANCELLED (c->interrupted says which), and the load with it: then, and at the deadline, *h is hung up and NULL.
  * `argument` is a reference or an id. */
 int cli_load(struct cli *c, struct hearth **h, const char *argument, struct hearth_info *out, struct hearth_error *err);
+
+/* Blocks SIGINT, SIGTERM and SIGHUP and returns a signalfd that reads them, or -1 with err set. *former is the mask
+ * before; may be NULL. */
+int catch_interrupts(sigset_t *former, struct hearth_error *err);
 
 /* ---- open.c ---- */
 

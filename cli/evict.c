@@ -40,13 +40,10 @@ static void print_json(const struct hearth_info *gone, size_t n, const struct he
     json_key(&j, "evicted");
     json_array_begin(&j);
     for (size_t i = 0; i < n; i++) {
-        char id[ID_TEXT_BYTES];
         json_object_begin(&j);
-        json_key(&j, "id");
-        json_str(&j, format_id(gone[i].id, id));
+        document_id(&j, gone[i].id);
         json_path(&j, "ref", gone[i].ref, strlen(gone[i].ref));
-        json_key(&j, "bytes");
-        json_u64(&j, gone[i].bytes);
+        document_number(&j, "bytes", gone[i].bytes);
         json_object_end(&j);
     }
     json_array_end(&j);

@@ -43,8 +43,7 @@ static void offset(struct json *j, uint64_t value) {
 
 static void error_as_finding(struct json *j, const struct inspection *in) {
     json_object_begin(j);
-    json_key(j, "code");
-    json_str(j, hearth_code_name(in->error.code));
+    document_text(j, "code", hearth_code_name(in->error.code));
     if (in->error.file[0]) {
         const char *inside = inspection_inside(in, in->error.file);
         json_path(j, "file", inside, strlen(inside));
@@ -53,8 +52,7 @@ static void error_as_finding(struct json *j, const struct inspection *in) {
         json_nil(j);
     }
     offset(j, in->error.offset);
-    json_key(j, "message");
-    json_str(j, in->error.message);
+    document_text(j, "message", in->error.message);
     json_object_end(j);
 }
 
@@ -62,12 +60,10 @@ static void error_as_finding(struct json *j, const struct inspection *in) {
 static void skipped_as_findings(struct json *j, const struct artifact *a) {
     for (size_t i = 0; i < a->n_skipped; i++) {
         json_object_begin(j);
-        json_key(j, "code");
-        json_str(j, "skipped");
+        document_text(j, "code", "skipped");
         json_path(j, "file", a->skipped[i].path, strlen(a->skipped[i].path));
         offset(j, HEARTH_NO_OFFSET);
-        json_key(j, "message");
-        json_str(j, a->skipped[i].reason);
+        document_text(j, "message", a->skipped[i].reason);
         json_object_end(j);
     }
 }
@@ -173,10 +169,8 @@ static void files_of_index(struct json *j, const struct inspection *in, const st
     for (uint32_t i = 0; i < inspection_header(in)->files.count; i++) {
         json_object_begin(j);
         path(j, in, "path", files[i].path);
-        json_key(j, "role");
-        json_str(j, hearth_role_name((enum hearth_role)files[i].role));
-        json_key(j, "bytes");
-        json_u64(j, files[i].bytes);
+        document_text(j, "role", hearth_role_name((enum hearth_role)files[i].role));
+        document_number(j, "bytes", files[i].bytes);
         string_or_null(j, in, "format", files[i].format);
         own_metadata(j, in, f, i);
         json_object_end(j);
@@ -187,10 +181,8 @@ static void files_of_artifact(struct json *j, const struct artifact *a) {
     for (size_t i = 0; i < a->n_files; i++) {
         json_object_begin(j);
         json_path(j, "path", a->files[i].path, strlen(a->files[i].path));
-        json_key(j, "role");
-        json_str(j, hearth_role_name(a->files[i].role));
-        json_key(j, "bytes");
-        json_u64(j, a->files[i].identity.bytes);
+        document_text(j, "role", hearth_role_name(a->files[i].role));
+        document_number(j, "bytes", a->files[i].identity.bytes);
         json_key(j, "format");
         json_nil(j);
         json_object_end(j);
@@ -208,10 +200,8 @@ static void tensors(struct json *j, const struct inspection *in) {
         json_object_begin(j);
         path(j, in, "name", t->name);
         path(j, in, "file", files[t->file].path);
-        json_key(j, "offset");
-        json_u64(j, t->offset);
-        json_key(j, "bytes");
-        json_u64(j, t->bytes);
+        document_number(j, "offset", t->offset);
+        document_number(j, "bytes", t->bytes);
         string(j, in, "dtype", t->dtype);
         json_key(j, "shape");
         json_array_begin(j);
@@ -227,8 +217,7 @@ void inspection_print_json(const struct inspection *in) {
     struct json j;
     document_begin(&j);
     json_path(&j, "ref", in->ref, strlen(in->ref));
-    json_key(&j, "verdict");
-    json_str(&j, inspection_verdict(in));
+    document_text(&j, "verdict", inspection_verdict(in));
     if (in->index) {
         facts_collect(&facts, in);
         string_or_null(&j, in, "format", inspection_header(in)->format);

@@ -36,32 +36,23 @@ static void json_phases(struct json *j, const struct hearth_info *info) {
 }
 
 static void print_json(const struct hearth_info *info) {
-    char id[ID_TEXT_BYTES];
     struct json j;
     document_begin(&j);
-    json_key(&j, "id");
-    json_str(&j, format_id(info->id, id));
+    document_id(&j, info->id);
     json_path(&j, "ref", info->ref, strlen(info->ref));
-    json_key(&j, "state");
-    json_str(&j, hearth_state_name(info->state));
-    json_key(&j, "bytes");
-    json_u64(&j, info->bytes);
+    document_text(&j, "state", hearth_state_name(info->state));
+    document_number(&j, "bytes", info->bytes);
     json_key(&j, "seconds");
     json_double(&j, (double)info->seconds_ns / 1e9);
     json_key(&j, "gb_per_s");
     json_double(&j, gb_per_s(info));
-    json_key(&j, "verified");
-    json_str(&j, hearth_verified_name(info->verified));
-    json_key(&j, "backing");
-    json_str(&j, hearth_backing_name(info->backing));
+    document_text(&j, "verified", hearth_verified_name(info->verified));
+    document_text(&j, "backing", hearth_backing_name(info->backing));
     json_key(&j, "from");
     json_object_begin(&j);
-    json_key(&j, "disk");
-    json_u64(&j, info->from_disk);
-    json_key(&j, "page_cache");
-    json_u64(&j, info->from_page_cache);
-    json_key(&j, "resident");
-    json_u64(&j, info->from_resident);
+    document_number(&j, "disk", info->from_disk);
+    document_number(&j, "page_cache", info->from_page_cache);
+    document_number(&j, "resident", info->from_resident);
     json_object_end(&j);
     json_key(&j, "phases");
     json_phases(&j, info);

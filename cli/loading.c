@@ -76,15 +76,25 @@ static int wait_until_done(struct cli *c, struct hearth *h, struct waiting *w, i
     return w->result;
 }
 
-static int load_reference(struct cli *c, struct hearth *h, const char *ref, struct waiting *w) {
-    sigset_t set, former;
+int catch_interrupts(sigset_t *former, struct hearth_error *err) {
+    sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, &former);
-    _cleanup_close_ int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        error_errno(err, errno, "cannot wait for signals");
+    else
+        sigprocmask(SIG_BLOCK, &set, former);
+    return fd;
+}
 
+static int load_reference(struct cli *c, struct hearth *h, const char *ref, struct waiting *w) {
+    sigset_t former;
+    _cleanup_close_ int signals = catch_interrupts(&former, w->err);
+    if (signals < 0)
+        return (int)w->err->code;
     const struct options *o = &c->options;
     struct hearth_load_options options = {
         .verify = o->verify,

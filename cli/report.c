@@ -13,8 +13,22 @@
 void document_begin(struct json *j) {
     json_init(j, stdout, isatty(STDOUT_FILENO) == 1);
     json_object_begin(j);
-    json_key(j, "schema");
-    json_u64(j, 1);
+    document_number(j, "schema", 1);
+}
+
+void document_text(struct json *j, const char *key, const char *value) {
+    json_key(j, key);
+    json_str(j, value);
+}
+
+void document_number(struct json *j, const char *key, uint64_t value) {
+    json_key(j, key);
+    json_u64(j, value);
+}
+
+void document_id(struct json *j, uint64_t id) {
+    char text[ID_TEXT_BYTES];
+    document_text(j, "id", format_id(id, text));
 }
 
 static void fact(const char *name, const char *text) {

@@ -8,30 +8,20 @@
 #include "util/clock.h"
 #include "util/text.h"
 
-static void text(struct json *j, const char *key, const char *value) {
-    json_key(j, key);
-    json_str(j, value);
-}
-
-static void number(struct json *j, const char *key, uint64_t value) {
-    json_key(j, key);
-    json_u64(j, value);
-}
-
 static void print_json(const struct hearth_status *s) {
     struct json j;
     document_begin(&j);
-    number(&j, "pid", s->pid);
-    text(&j, "version", s->version);
+    document_number(&j, "pid", s->pid);
+    document_text(&j, "version", s->version);
     json_path(&j, "socket", s->socket, strlen(s->socket));
-    number(&j, "budget", s->budget_bytes);
-    number(&j, "resident_bytes", s->resident_bytes);
-    number(&j, "clients", s->clients);
-    number(&j, "leases", s->leases);
-    text(&j, "reader", s->reader);
-    text(&j, "direct_io", s->direct_io);
-    text(&j, "backing", s->backing);
-    number(&j, "artifacts", s->artifacts);
+    document_number(&j, "budget", s->budget_bytes);
+    document_number(&j, "resident_bytes", s->resident_bytes);
+    document_number(&j, "clients", s->clients);
+    document_number(&j, "leases", s->leases);
+    document_text(&j, "reader", s->reader);
+    document_text(&j, "direct_io", s->direct_io);
+    document_text(&j, "backing", s->backing);
+    document_number(&j, "artifacts", s->artifacts);
     json_key(&j, "uptime_seconds");
     json_double(&j, (double)s->uptime_ns / 1e9);
     json_object_end(&j);

@@ -21,8 +21,7 @@ static int stop(struct cli *c, struct hearth_error *err) {
         document_begin(&j);
         json_key(&j, "stopping");
         json_bool(&j, true);
-        json_key(&j, "pid");
-        json_u64(&j, s.pid);
+        document_number(&j, "pid", s.pid);
         json_path(&j, "socket", hearth_socket_path(h), strlen(hearth_socket_path(h)));
         json_object_end(&j);
     } else {
