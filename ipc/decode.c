@@ -1,0 +1,208 @@
+/* ipc/decode.c: packets to requests, one function a message. Everything in a packet is a claim until it is checked. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ipc/internal.h"
+#include "util/error.h"
+#include "util/text.h"
+
+/* Copies a string into the scratch memory, behind what is there; NULL when it is out of range. All strings of a packet
+ * fit, unless several overlap: then it was not made by a client of ours. */
+static const char *unpack(struct ipc_scratch *scratch, size_t *used, const struct wire_in *in,
+                          struct hearth_wire_str s) {
+    char *to = scratch->strings + *used;
+    if (*used >= sizeof(scratch->strings) || wire_get_str(in, s, to, sizeof(scratch->strings) - *used) < 0)
+        return NULL;
+    *used += (size_t)s.length + 1;
+    return to;
+}
+
+static bool unpack_list(struct ipc_scratch *scratch, size_t *used, const struct wire_in *in, struct hearth_wire_list l,
+                        const char **out) {
+    const void *entries;
+    if (l.count > LISTS_MAX || wire_get_list(in, l, sizeof(struct hearth_wire_str), &entries) < 0)
+        return false;
+    for (uint32_t i = 0; i < l.count; i++) {
+        struct hearth_wire_str s;
+        memcpy(&s, (const char *)entries + i * sizeof(s), sizeof(s));
+        out[i] = unpack(scratch, used, in, s);
+        if (!out[i])
+            return false;
+    }
+    return true;
+}
+
+static bool unpack_digests(struct ipc_scratch *scratch, size_t *used, const struct wire_in *in,
+                           struct hearth_wire_list l) {
+    const void *entries;
+    if (l.count > LISTS_MAX || wire_get_list(in, l, sizeof(struct hearth_wire_digest), &entries) < 0)
+        return false;
+    for (uint32_t i = 0; i < l.count; i++) {
+        struct hearth_wire_digest d;
+        memcpy(&d, (const char *)entries + i * sizeof(d), sizeof(d));
+        scratch->digests[i].path = unpack(scratch, used, in, d.path);
+        if (!scratch->digests[i].path)
+            return false;
+        memcpy(scratch->digests[i].sha256, d.sha256, sizeof(d.sha256));
+    }
+    return true;
+}
+
+static bool decode_load(struct ipc_peer *p, const struct wire_in *in, const char **why) {
+    struct ipc_server *s = p->server;
+    struct hearth_msg_load m;
+    wire_fixed(in, &m, sizeof(m));
+    if (!s->scratch)
+        s->scratch = malloc(sizeof(*s->scratch));
+    if (!s->scratch) {
+        struct hearth_error err;
+        error_set(&err, HEARTH_E_NO_MEMORY, "the daemon has no memory to take the request");
+        ipc_reply_error(p, in->header.serial, &err);
+        return true;
+    }
+    size_t used = 0;
+    struct ipc_load request = {
+        .flags = m.flags,
+        .verify = (enum hearth_verify)m.verify,
+        .ref = unpack(s->scratch, &used, in, m.ref),
+        .include = s->scratch->include,
+        .n_include = m.include.count,
+        .exclude = s->scratch->exclude,
+        .n_exclude = m.exclude.count,
+        .digests = s->scratch->digests,
+        .n_digests = m.digests.count,
+    };
+    *why = "a LOAD has strings or lists that do not fit the packet";
+    if (!request.ref || !unpack_list(s->scratch, &used, in, m.include, s->scratch->include) ||
+        !unpack_list(s->scratch, &used, in, m.exclude, s->scratch->exclude) ||
+        !unpack_digests(s->scratch, &used, in, m.digests))
+        return false;
+    *why = "a LOAD has an empty reference, or flags or a policy that do not exist";
+    if (request.ref[0] == '\0' || m.flags & ~(HEARTH_LOAD_NO_WAIT | HEARTH_LOAD_PROGRESS) ||
+        m.verify > HEARTH_VERIFY_ALWAYS)
+        return false;
+    s->handler.load(s->user, p, in->header.serial, &request);
+    return true;
+}
+
+static bool decode_files(struct ipc_peer *p, const struct wire_in *in, const char **why) {
+    struct hearth_msg_files m;
+    const void *entries;
+    wire_fixed(in, &m, sizeof(m));
+    *why = "a FILES names no files, more than a packet carries descriptors for, or a list that does not fit the packet";
+    if (m.files.count == 0 || m.files.count > HEARTH_PACKET_FDS_MAX ||
+        wire_get_list(in, m.files, sizeof(uint32_t), &entries) < 0)
+        return false;
+    uint32_t files[HEARTH_PACKET_FDS_MAX];
+    memcpy(files, entries, m.files.count * sizeof(uint32_t));
+    p->server->handler.files(p->server->user, p, in->header.serial, m.id, files, m.files.count);
+    return true;
+}
+
+static bool decode_hello(struct ipc_peer *p, const struct wire_in *in, const char **why) {
+    struct hearth_msg_hello m;
+    struct ipc_server *s = p->server;
+    char name[sizeof(p->name)];
+    wire_fixed(in, &m, sizeof(m));
+    *why = "HELLO comes first, once, and names a range of versions";
+    if (p->greeted || m.version_min > m.version_max || wire_get_text(in, m.client, name, sizeof(name)) < 0)
+        return false;
+    if (m.version_min > HEARTH_PROTOCOL_MAX || m.version_max < HEARTH_PROTOCOL_MIN) {
+        char text[128];
+        snprintf(text, sizeof(text), "no common version of the protocol: the daemon speaks %u to %u",
+                 HEARTH_PROTOCOL_MIN, HEARTH_PROTOCOL_MAX);
+        peer_refuse(p, in->header.serial, HEARTH_E_UNSUPPORTED, text);
+        return true;
+    }
+    format_printable(name, strlen(name), p->name, sizeof(p->name));
+    struct hearth_msg_welcome *w = wire_begin(&s->out, HEARTH_MSG_WELCOME, in->header.serial, sizeof(*w));
+    w->version = m.version_max < HEARTH_PROTOCOL_MAX ? m.version_max : HEARTH_PROTOCOL_MAX;
+    w->pid = (uint32_t)getpid();
+    w->server = wire_put_str(&s->out, s->options.server_version);
+    p->greeted = true;
+    if (wire_end(&s->out) > 0)
+        peer_send(p, false);
+    return true;
+}
+
+static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const char **why) {
+    const struct ipc_handler *h = &p->server->handler;
+    void *user = p->server->user;
+    uint32_t serial = in->header.serial;
+    union {
+        struct hearth_msg_watch watch;
+        struct hearth_msg_attach attach;
+        struct hearth_msg_detach detach;
+        struct hearth_msg_evict evict;
+    } m;
+    *why = "a request has flags that do not exist";
+    switch (in->header.type) {
+    case HEARTH_MSG_LOAD:
+        return decode_load(p, in, why);
+    case HEARTH_MSG_FILES:
+        return decode_files(p, in, why);
+    case HEARTH_MSG_WATCH:
+        wire_fixed(in, &m.watch, sizeof(m.watch));
+        h->watch(user, p, serial, m.watch.id);
+        return true;
+    case HEARTH_MSG_ATTACH:
+        wire_fixed(in, &m.attach, sizeof(m.attach));
+        if (m.attach.flags & ~HEARTH_ATTACH_ALL)
+            return false;
+        h->attach(user, p, serial, m.attach.id, m.attach.flags);
+        return true;
+    case HEARTH_MSG_DETACH:
+        wire_fixed(in, &m.detach, sizeof(m.detach));
+        h->detach(user, p, serial, m.detach.id);
+        return true;
+    case HEARTH_MSG_LIST:
+        h->list(user, p, serial);
+        return true;
+    case HEARTH_MSG_STATUS:
+        h->status(user, p, serial);
+        return true;
+    case HEARTH_MSG_EVICT:
+        wire_fixed(in, &m.evict, sizeof(m.evict));
+        if (m.evict.flags & ~HEARTH_EVICT_FORCE)
+            return false;
+        h->evict(user, p, serial, m.evict.id, m.evict.flags);
+        return true;
+    case HEARTH_MSG_STOP:
+        h->stop(user, p, serial);
+        return true;
+    default: {
+        struct hearth_error err;
+        error_set(&err, HEARTH_E_UNSUPPORTED, "this daemon does not know requests of type %u", in->header.type);
+        ipc_reply_error(p, serial, &err);
+        return true;
+    }
+    }
+}
+
+bool decode(struct ipc_peer *p, size_t bytes, const char **why) {
+    struct wire_in in;
+    *why = "the header contradicts the packet";
+    if (wire_open(&in, p->server->in, bytes) < 0)
+        return false;
+    *why = "a request needs a serial that is not 0";
+    if (in.header.serial == 0)
+        return false;
+    if (in.header.type == HEARTH_MSG_HELLO)
+        return decode_hello(p, &in, why);
+    *why = "HELLO must come first";
+    if (!p->greeted)
+        return false;
+    *why = "replies are for the daemon to send";
+    if (in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_STATUS_REPLY)
+        return false;
+    p->requests++;
+    if (p->requests > REQUESTS_MAX) {
+        struct hearth_error err;
+        error_set(&err, HEARTH_E_BUSY, "this connection has %u requests under way; no more are taken", REQUESTS_MAX);
+        ipc_reply_error(p, in.header.serial, &err);
+        return true;
+    }
+    return decode_request(p, &in, why);
+}

@@ -1,0 +1,100 @@
+/* ipc/reply.c: answers, as packets. Each is built in the server's one buffer and sent or queued at once. */
+#include <errno.h>
+#include <string.h>
+
+#include "ipc/internal.h"
+#include "util/error.h"
+
+static struct wire_out *out_of(struct ipc_peer *p) {
+    return &p->server->out;
+}
+
+/* The request has its final reply. */
+static void answered(struct ipc_peer *p) {
+    if (p->requests > 0)
+        p->requests--;
+}
+
+static void finish(struct ipc_peer *p) {
+    answered(p);
+    if (wire_end(out_of(p)) < 0)
+        peer_doom(p); /* cannot happen: every reply is far smaller than a packet */
+    else
+        peer_send(p, false);
+}
+
+void ipc_reply_error(struct ipc_peer *p, uint32_t serial, const struct hearth_error *err) {
+    answered(p);
+    if (wire_error(out_of(p), serial, err) > 0)
+        peer_send(p, false);
+}
+
+static void put_info(struct ipc_peer *p, uint32_t serial, enum hearth_msg_type type, const struct hearth_msg_info *info,
+                     const char *ref) {
+    struct hearth_msg_info *m = wire_begin(out_of(p), type, serial, sizeof(*m));
+    *m = *info;
+    m->ref = wire_put_str(out_of(p), ref);
+}
+
+void ipc_reply_info(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref) {
+    put_info(p, serial, HEARTH_MSG_INFO, info, ref);
+    finish(p);
+}
+
+void ipc_reply_progress(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref) {
+    put_info(p, serial, HEARTH_MSG_PROGRESS, info, ref);
+    if (wire_end(out_of(p)) > 0)
+        peer_send(p, true);
+}
+
+void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref) {
+    put_info(p, serial, HEARTH_MSG_INFO, info, ref);
+    if (wire_end(out_of(p)) > 0)
+        peer_send(p, false);
+}
+
+void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count) {
+    struct hearth_msg_done *m = wire_begin(out_of(p), HEARTH_MSG_DONE, serial, sizeof(*m));
+    m->count = count;
+    finish(p);
+}
+
+void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
+                      const char *version, const char *socket, const char *reader, const char *direct_io,
+                      const char *backing) {
+    struct hearth_msg_status_reply *m = wire_begin(out_of(p), HEARTH_MSG_STATUS_REPLY, serial, sizeof(*m));
+    *m = *fixed;
+    m->version = wire_put_str(out_of(p), version);
+    m->socket = wire_put_str(out_of(p), socket);
+    m->reader = wire_put_str(out_of(p), reader);
+    m->direct_io = wire_put_str(out_of(p), direct_io);
+    m->backing = wire_put_str(out_of(p), backing);
+    finish(p);
+}
+
+static void finish_fds(struct ipc_peer *p, uint32_t serial, const struct fdlist *fds) {
+    wire_end(out_of(p));
+    int r = peer_send_fds(p, fds);
+    if (r == 0) {
+        answered(p);
+    } else if (r == -ETOOMANYREFS) {
+        struct hearth_error err;
+        error_errno(&err, ETOOMANYREFS, "too many descriptors are on their way to clients that do not read them");
+        error_hint(&err, "try again, or raise the daemon's limit of open files (LimitNOFILE=)");
+        ipc_reply_error(p, serial, &err);
+    } else {
+        answered(p);
+        peer_refuse(p, serial, HEARTH_E_BUSY, "descriptors that were sent earlier have not been read");
+    }
+}
+
+void ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
+                        const struct fdlist *fds) {
+    memcpy(wire_begin(out_of(p), HEARTH_MSG_ATTACHED, serial, sizeof(*m)), m, sizeof(*m));
+    finish_fds(p, serial, fds);
+}
+
+void ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds) {
+    memcpy(wire_begin(out_of(p), HEARTH_MSG_FDS, serial, sizeof(*m)), m, sizeof(*m));
+    finish_fds(p, serial, fds);
+}

@@ -1,0 +1,119 @@
+/* ipc/server.c: the server's life and its turns; see server.h. */
+#include "ipc/server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "ipc/internal.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+
+#define PEERS_MAX 1024u
+#define EVENTS_A_TURN 64
+
+/* How many descriptors may be under way to one user's clients: a quarter of what the kernel allows us in all. */
+static unsigned unread_fds_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > 1u << 20)
+        limit.rlim_cur = 1u << 20;
+    unsigned quarter = (unsigned)limit.rlim_cur / 4;
+    return quarter > UNREAD_FDS_MAX ? quarter : UNREAD_FDS_MAX;
+}
+
+static int watch(struct ipc_server *s, int *fd) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = fd};
+    return epoll_ctl(s->epoll, EPOLL_CTL_ADD, *fd, &event);
+}
+
+int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *handler, void *user,
+                   struct ipc_server **out, struct hearth_error *err) {
+    struct ipc_server *s = calloc(1, sizeof(*s));
+    if (!s)
+        return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the server");
+    s->options = *options;
+    if (s->options.peers_max == 0)
+        s->options.peers_max = PEERS_MAX;
+    s->handler = *handler;
+    s->user = user;
+    s->listener = -1;
+    s->unread_fds_uid_max = unread_fds_limit();
+    s->epoll = epoll_create1(EPOLL_CLOEXEC);
+    s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->pause = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (s->epoll < 0 || s->wake < 0 || s->pause < 0 || s->reserve < 0 || watch(s, &s->wake) < 0 ||
+        watch(s, &s->pause) < 0) {
+        int r = error_errno(err, errno, "the server cannot be set up");
+        ipc_server_free(s);
+        return r;
+    }
+    *out = s;
+    return 0;
+}
+
+static void free_doomed(struct ipc_server *s) {
+    struct ipc_peer *next;
+    while (s->any_doomed) { /* gone() may doom others */
+        s->any_doomed = false;
+        for (struct ipc_peer *p = s->peers; p; p = next) {
+            next = p->next;
+            if (p->doomed)
+                peer_free(p);
+        }
+    }
+}
+
+struct ipc_server *ipc_server_free(struct ipc_server *s) {
+    if (!s)
+        return NULL;
+    listen_remove(s);
+    while (s->peers) {
+        s->peers->doomed = true;
+        peer_free(s->peers);
+    }
+    assert(!s->accounts);
+    close_fd(s->reserve);
+    close_fd(s->pause);
+    close_fd(s->wake);
+    close_fd(s->epoll);
+    free(s->scratch);
+    free(s);
+    return NULL;
+}
+
+void ipc_server_dispatch(struct ipc_server *s) {
+    struct epoll_event events[EVENTS_A_TURN];
+    uint64_t count;
+    int n = epoll_wait(s->epoll, events, EVENTS_A_TURN, 0);
+    for (int i = 0; i < n; i++) {
+        void *from = events[i].data.ptr;
+        if (from == &s->listener) {
+            listen_accept(s);
+        } else if (from == &s->wake) {
+            (void)eventfd_read(s->wake, &count);
+        } else if (from == &s->pause) {
+            (void)!read(s->pause, &count, sizeof(count));
+            listen_resume(s);
+        } else {
+            peer_serve(from, events[i].events);
+        }
+    }
+    free_doomed(s);
+}
+
+int ipc_server_fd(const struct ipc_server *s) {
+    return s->epoll;
+}
+const char *ipc_server_path(const struct ipc_server *s) {
+    return s->path;
+}
+unsigned ipc_server_peers(const struct ipc_server *s) {
+    return s->n_peers;
+}
