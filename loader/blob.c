@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -138,6 +139,21 @@ int blob_populate(struct blob_memory *m, uint64_t offset, uint64_t length) {
     return populate(m->at + offset, end - offset);
 }
 
+/* "FROM-TO ..." begins a mapping in smaps; "Name:  N kB" lines about it follow. */
+static bool mapping_line(const char *line, uintptr_t *from) {
+    char *end;
+    *from = (uintptr_t)strtoull(line, &end, 16);
+    return end > line && *end == '-';
+}
+
+static uint64_t huge_line(const char *line) {
+    static const char *const names[] = {"ShmemPmdMapped:", "Shared_Hugetlb:", "Private_Hugetlb:"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strncmp(line, names[i], strlen(names[i])) == 0)
+            return strtoull(line + strlen(names[i]), NULL, 10) * 1024;
+    return 0;
+}
+
 void blob_measure(struct blob_memory *const *blobs, size_t n) {
     _cleanup_fclose_ FILE *f = fopen("/proc/self/smaps", "re");
     _cleanup_free_ char *line = NULL;
@@ -146,18 +162,16 @@ void blob_measure(struct blob_memory *const *blobs, size_t n) {
     for (size_t i = 0; i < n; i++)
         blobs[i]->huge_got = 0;
     while (f && getline(&line, &capacity, f) > 0) {
-        uintptr_t from, to;
-        uint64_t kib;
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) {
-            current = NULL;
-            for (size_t i = 0; i < n && !current; i++)
-                if (from >= (uintptr_t)blobs[i]->at && from < (uintptr_t)blobs[i]->at + blobs[i]->mapped)
-                    current = blobs[i];
-        } else if (current && (sscanf(line, "ShmemPmdMapped: %" SCNu64, &kib) == 1 ||
-                               sscanf(line, "Shared_Hugetlb: %" SCNu64, &kib) == 1 ||
-                               sscanf(line, "Private_Hugetlb: %" SCNu64, &kib) == 1)) {
-            current->huge_got += kib * 1024;
+        uintptr_t from;
+        if (!mapping_line(line, &from)) {
+            if (current)
+                current->huge_got += huge_line(line);
+            continue;
         }
+        current = NULL;
+        for (size_t i = 0; i < n && !current; i++)
+            if (from >= (uintptr_t)blobs[i]->at && from < (uintptr_t)blobs[i]->at + blobs[i]->mapped)
+                current = blobs[i];
     }
 }
 

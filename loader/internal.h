@@ -71,6 +71,7 @@ struct stream {
     uint8_t *pieces;                   /* enum progress */
     uint32_t populate_next, read_next; /* places in the order of pieces: stream_nth() */
     uint64_t populate_step;
+    uint32_t blocks_done;
     uint64_t claimed, submitted; /* bytes of blocks taken up, of pieces taken up */
     uint32_t pieces_landed;
 

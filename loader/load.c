@@ -131,6 +131,22 @@ static int settle_streams(struct load *l, unsigned left, struct hearth_error *er
     }
 }
 
+/* What is on huge pages is decided when all is populated, which is before the last bytes are read: looking at it then
+ * costs no time. */
+static void measure_streams(struct load *l) {
+    struct engine *e = l->engine;
+    struct blob_memory *memories[STREAMS_OPEN_MAX];
+    pthread_mutex_lock(&e->lock);
+    for (unsigned i = 0; i < l->n_open; i++) {
+        while (!l->failed && l->open[i]->blocks_done < l->open[i]->n_blocks)
+            pthread_cond_wait(&l->changed, &e->lock);
+        memories[i] = &l->open[i]->memory;
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (l->n_open > 0)
+        blob_measure(memories, l->n_open);
+}
+
 static void describe_blob(struct stream *s) {
     struct blob_memory *m = &s->memory;
     struct blob *b = &s->load->resident->blobs[s->file];
@@ -148,12 +164,7 @@ static void describe_blob(struct stream *s) {
 /* Turns all settled streams into blobs. */
 static int seal_settled(struct load *l, struct hearth_error *err) {
     uint64_t start = clock_now();
-    struct blob_memory *memories[STREAMS_OPEN_MAX];
-    unsigned n = 0, kept = 0;
-    for (unsigned i = 0; i < l->n_open; i++)
-        if (l->open[i]->settled)
-            memories[n++] = &l->open[i]->memory;
-    blob_measure(memories, n);
+    unsigned kept = 0;
     int r = 0;
     for (unsigned i = 0; i < l->n_open; i++) {
         struct stream *s = l->open[i];
@@ -180,6 +191,7 @@ static int seal_settled(struct load *l, struct hearth_error *err) {
 static int open_stream(struct load *l, size_t file, struct hearth_error *err) {
     int r = 0;
     if (l->n_open == STREAMS_OPEN_MAX) {
+        measure_streams(l);
         r = settle_streams(l, STREAMS_OPEN_MAX / 2, err);
         if (!r)
             r = seal_settled(l, err);
@@ -279,8 +291,10 @@ static int run(struct load *l, struct hearth_error *err) {
         r = small_files(l, err);
     if (!r)
         r = parse(l, &index_fd, err);
-    if (!r)
+    if (!r) {
+        measure_streams(l);
         r = settle_streams(l, 0, err);
+    }
     if (!r)
         r = seal_settled(l, err);
     if (!r)

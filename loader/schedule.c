@@ -112,7 +112,9 @@ bool schedule_populate(struct engine *e, struct stream **s, uint64_t *offset, ui
 
 void populated(struct stream *s, uint64_t offset, uint64_t length) {
     for (uint64_t b = offset / s->block_bytes; b * s->block_bytes < offset + length; b++)
-        s->blocks[b] = DONE;
+        s->blocks[b] = DONE, s->blocks_done++;
+    if (s->blocks_done == s->n_blocks)
+        pthread_cond_broadcast(&s->load->changed);
 }
 
 /* ---- reading: at is a piece ---- */
