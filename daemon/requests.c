@@ -190,7 +190,7 @@ static int lease(struct daemon *d, struct client *c, struct generation *g, struc
 static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     struct daemon *d = user;
     struct hearth_error err;
-    struct lease *l;
+    struct lease *l = NULL;
     struct fdlist fds = FDLIST_NULL;
     struct generation *g = find(d, p, serial, id);
     if (!g)

@@ -1,0 +1,218 @@
+/* daemon/options and daemon/config: what is accepted, and that every mistake is named with its line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/options.h"
+#include "util/error.h"
+
+static char path[] = "/tmp/hearth-test-config-XXXXXX";
+
+static int make_file(void **state) {
+    (void)state;
+    int fd = mkstemp(path);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_file(void **state) {
+    (void)state;
+    return unlink(path);
+}
+
+struct report {
+    unsigned n, lines[16];
+};
+
+static void take_report(void *user, unsigned line, const struct hearth_error *err) {
+    struct report *r = user;
+    assert_true(err->expected[0]); /* every mistake says what would have been right */
+    r->lines[r->n++] = line;
+}
+
+static int read_bytes(const char *text, size_t n, struct options *o, struct report *r, struct hearth_error *err) {
+    FILE *f = fopen(path, "we");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+    *o = (struct options)OPTIONS_DEFAULT;
+    *err = (struct hearth_error)HEARTH_ERROR_INIT;
+    return config_read(path, o, r ? take_report : NULL, r, err);
+}
+
+static int read_text(const char *text, struct options *o, struct report *r, struct hearth_error *err) {
+    return read_bytes(text, strlen(text), o, r, err);
+}
+
+static void every_key_is_read(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    assert_int_equal(read_text("# a comment\n"
+                               "socket = /run/x/hearth.sock ; and another\n"
+                               "budget = 8GiB\n"
+                               "  verify = always\n"
+                               "backing=hugetlb\n"
+                               "hash-workers = 3\n"
+                               "bytes-in-flight = 16MiB\n"
+                               "\n"
+                               "loads-at-once = 2\n"
+                               "idle-exit = 30m\n"
+                               "log-level = debug",
+                               &o, NULL, &err),
+                     0);
+    assert_string_equal(o.socket, "/run/x/hearth.sock");
+    assert_int_equal(o.budget, UINT64_C(8) << 30);
+    assert_int_equal(o.verify, HEARTH_VERIFY_ALWAYS);
+    assert_int_equal(o.backing, BACKING_HUGETLB);
+    assert_int_equal(o.hash_workers, 3);
+    assert_int_equal(o.bytes_in_flight, 16 << 20);
+    assert_int_equal(o.loads_at_once, 2);
+    assert_int_equal(o.idle_exit_ns, UINT64_C(1800) * 1000000000);
+    assert_int_equal(o.log_level, LOG_DEBUG);
+}
+
+static void a_value_that_a_key_does_not_take_is_refused(void **state) {
+    (void)state;
+    static const char *const bad[][2] = {
+        {"socket", "relative"},     {"socket", ""},          {"budget", "0"},          {"budget", "many"},
+        {"budget", "-1"},           {"verify", "sometimes"}, {"verify", "default"},    {"backing", "paper"},
+        {"hash-workers", "0"},      {"hash-workers", "2x"},  {"hash-workers", "1025"}, {"hash-workers", "-1"},
+        {"bytes-in-flight", "1K"},  {"loads-at-once", ""},   {"idle-exit", "0"},       {"idle-exit", "soon"},
+        {"bytes-in-flight", "8GB"}, {"log-level", "chatty"}, {"log-level", "6"},       {"verify", "XXH3"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct options o = OPTIONS_DEFAULT, before = OPTIONS_DEFAULT;
+        struct hearth_error err = HEARTH_ERROR_INIT;
+        assert_int_equal(options_set(&o, bad[i][0], bad[i][1], &err), HEARTH_E_INVALID);
+        assert_true(err.expected[0]);
+        assert_string_equal(err.found, bad[i][1]);
+        assert_string_equal(o.socket, before.socket);
+        assert_int_equal(o.verify, before.verify);
+        assert_int_equal(o.backing, before.backing);
+        assert_int_equal(o.log_level, before.log_level);
+        assert_int_equal(o.loads_at_once, before.loads_at_once);
+    }
+}
+
+static void every_mistake_is_reported_with_its_line(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    struct report r = {0};
+    assert_int_equal(read_text("budgte = 8GiB\n"      /* 1: no such key */
+                               "budget = 8GiB\n"      /* */
+                               "\n"                   /* */
+                               "verify = maybe\n"     /* 4: no such value */
+                               "budget = 4GiB\n"      /* 5: twice */
+                               "[limits]\n"           /* */
+                               "loads-at-once = 2\n", /* 7: in a section */
+                               &o, &r, &err),
+                     HEARTH_E_INVALID);
+    assert_int_equal(r.n, 4);
+    assert_int_equal(r.lines[0], 1);
+    assert_int_equal(r.lines[1], 4);
+    assert_int_equal(r.lines[2], 5);
+    assert_int_equal(r.lines[3], 7);
+    assert_non_null(strstr(err.message, "line 1"));
+    assert_string_equal(err.file, path);
+}
+
+static void a_line_that_is_no_setting_is_refused(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    struct report r = {0};
+    assert_int_equal(read_text("budget = 1GiB\n\njust words\n", &o, &r, &err), HEARTH_E_INVALID);
+    assert_int_equal(r.n, 1);
+    assert_int_equal(r.lines[0], 3);
+    r = (struct report){0};
+    assert_int_equal(read_text("[unclosed\n", &o, &r, &err), HEARTH_E_INVALID);
+    assert_int_equal(r.lines[0], 1);
+}
+
+static void an_indented_line_is_a_line_of_its_own(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    assert_int_equal(read_text("log-level = error\n   loads-at-once = 3\n", &o, NULL, &err), 0);
+    assert_int_equal(o.loads_at_once, 3);
+    assert_int_equal(o.log_level, LOG_ERROR);
+}
+
+static void a_line_longer_than_the_reader_takes_is_refused_not_cut(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    struct report r = {0};
+    char text[400];
+    int n = snprintf(text, sizeof(text), "budget = 1GiB\nsocket = /");
+    memset(text + n, 'a', 250);
+    strcpy(text + n + 250, "\nverify = none\n");
+    assert_int_equal(read_text(text, &o, &r, &err), HEARTH_E_INVALID);
+    assert_int_equal(r.n, 1);
+    assert_int_equal(r.lines[0], 2);
+    assert_int_equal(o.verify, HEARTH_VERIFY_NONE); /* the rest was read */
+}
+
+static void a_nul_byte_is_refused(void **state) {
+    (void)state;
+    static const char text[] = "budget = 1GiB\nverify = none\0junk\n";
+    struct options o;
+    struct hearth_error err;
+    struct report r = {0};
+    assert_int_equal(read_bytes(text, sizeof(text) - 1, &o, &r, &err), HEARTH_E_INVALID);
+    assert_int_equal(r.lines[0], 2);
+}
+
+static void a_file_that_cannot_be_read_is_an_error(void **state) {
+    (void)state;
+    struct options o = OPTIONS_DEFAULT;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    assert_int_equal(config_read("/nonexistent/hearthd.conf", &o, NULL, NULL, &err), HEARTH_E_NOT_FOUND);
+    assert_string_equal(err.file, "/nonexistent/hearthd.conf");
+    assert_int_not_equal(config_read("/", &o, NULL, NULL, &err), 0);
+}
+
+static void the_example_file_is_right_and_complete(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    char text[8192], uncommented[8192], *to = uncommented;
+    FILE *f = fopen(TEST_SOURCE_DIR "/systemd/hearthd.conf", "re");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof(text) - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    assert_int_equal(read_text(text, &o, NULL, &err), 0);
+    /* Each setting is shown commented out: "#key = value". */
+    unsigned settings = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        if (line[0] == '#' && line[1] >= 'a' && line[1] <= 'z') {
+            to += sprintf(to, "%s\n", line + 1);
+            settings++;
+        }
+    assert_int_equal(read_text(uncommented, &o, NULL, &err), 0);
+    assert_int_equal(settings, OPTIONS_KEYS);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(a_value_that_a_key_does_not_take_is_refused),
+        cmocka_unit_test(every_mistake_is_reported_with_its_line),
+        cmocka_unit_test(a_line_that_is_no_setting_is_refused),
+        cmocka_unit_test(an_indented_line_is_a_line_of_its_own),
+        cmocka_unit_test(a_line_longer_than_the_reader_takes_is_refused_not_cut),
+        cmocka_unit_test(a_nul_byte_is_refused),
+        cmocka_unit_test(a_file_that_cannot_be_read_is_an_error),
+        cmocka_unit_test(the_example_file_is_right_and_complete),
+    };
+    return cmocka_run_group_tests(tests, make_file, remove_file);
+}
