@@ -23,7 +23,7 @@ static int parse_tail(const struct format_input *in, uint32_t file, struct index
     uint64_t table, place[2], bytes = in->files[file].bytes;
     int r = in->read(in->user, file, bytes - 8, &table, 8, err);
     r = r ? r : in->read(in->user, file, table, place, 16, err);
-    struct hearth_str name;
+    struct hearth_str name = {0};
     r = r ? r : index_add_string(b, "t", 1, file, table, &name, err);
     struct index_tensor_args t = {.name = name,
                                   .dtype = "U8",
