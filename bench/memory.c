@@ -22,9 +22,15 @@ static uint64_t least(uint64_t a, uint64_t b) {
 }
 
 uint64_t huge_page_bytes(void) {
+    static unsigned long long known;
+    static bool asked; /* once: it is called inside the clock */
+    if (asked)
+        return known;
+    asked = true;
     _cleanup_fclose_ FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "re");
-    unsigned long long v = 0;
-    return f && fscanf(f, "%llu", &v) == 1 ? v : 0;
+    if (!f || fscanf(f, "%llu", &known) != 1)
+        known = 0;
+    return known;
 }
 
 static int populate(char *at, uint64_t bytes) {
