@@ -34,8 +34,8 @@ struct engine_options {
     enum backing_choice backing;
     unsigned hash_workers;     /* threads; default: cores */
     unsigned populators;       /* threads; default: 2, 1 on a single core */
-    uint64_t bytes_in_flight;  /* default 32 MiB */
-    uint64_t populate_ahead;   /* bytes the populator may be ahead of the reads; default 256 MiB */
+    uint64_t bytes_in_flight;  /* of one device; default 32 MiB */
+    uint64_t populate_ahead;   /* bytes that memory may be ahead of one device's reads; default 256 MiB */
     const char *parser_helper; /* NULL: found beside the program */
 };
 
@@ -75,7 +75,7 @@ struct resident {
     uint64_t bytes, resident_bytes, huge_bytes;
     enum hearth_backing backing;
     enum hearth_verified verified;
-    bool direct_io; /* every file was read O_DIRECT */
+    bool direct_io; /* there are large files, and all of them could be read O_DIRECT; small ones never are */
     uint64_t from_disk, from_page_cache;
     struct hearth_span phases[HEARTH_PHASES]; /* relative to load_request.start_ns */
 };
@@ -97,8 +97,8 @@ struct load_request {
  * (loader/memory_limit.h). Errors: NO_MEMORY, SYSTEM when it cannot even start; all else comes through done().
  * Thread rule: any thread. */
 int load_start(struct engine *e, const struct load_request *request, struct load **out, struct hearth_error *err);
-/* Asks it to end as soon as it can; done() still comes, with HEARTH_E_CANCELLED unless it was already over. Any thread.
- */
+/* Asks it to end as soon as it can; done() still comes, with HEARTH_E_CANCELLED unless it was already over. Any
+ * thread, as long as the engine lives. */
 void load_cancel(struct load *l);
 /* Bytes that have landed so far. Any thread. */
 uint64_t load_progress(const struct load *l);

@@ -17,7 +17,8 @@ static void populate_one(struct engine *e, struct stream *s, uint64_t offset, ui
         struct hearth_error err = HEARTH_ERROR_INIT;
         error_errno(&err, -r, "cannot get memory for bytes %" PRIu64 " to %" PRIu64 " of a file", offset,
                     offset + length < s->bytes ? offset + length : s->bytes);
-        error_at(&err, l->request.artifact->files[s->file].path, offset);
+        char path[sizeof(err.file)];
+        error_at(&err, artifact_path(l->request.artifact, s->file, path, sizeof(path)), offset);
         error_hint(&err, "free memory, or evict artifacts that are not needed");
         load_fail(l, &err);
     } else {

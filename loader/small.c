@@ -22,8 +22,10 @@
 
 struct small {
     struct load *l;
-    int ahead[OPEN_AHEAD]; /* descriptors of the files whose turn comes, by number modulo OPEN_AHEAD; or -1 */
-    uint8_t *buffer;       /* SMALL_FILE_MAX + 1 */
+    /* Files whose turn comes, by number modulo OPEN_AHEAD: the descriptor or -1, and what the page cache had of it. */
+    int ahead[OPEN_AHEAD];
+    uint64_t cached[OPEN_AHEAD];
+    uint8_t *buffer; /* SMALL_FILE_MAX + 1 */
     EVP_MD_CTX *sha_ctx;
     uint64_t since_check;
 };
@@ -45,6 +47,9 @@ static int open_ahead(struct small *s, size_t i, struct hearth_error *err) {
     if (r)
         return r;
     s->ahead[i % OPEN_AHEAD] = fd;
+    if (a->files[i].identity.bytes == 0)
+        return 0; /* for both calls below, a length of 0 is all there is */
+    s->cached[i % OPEN_AHEAD] = cached_bytes(fd, 0, a->files[i].identity.bytes);
     (void)posix_fadvise(fd, 0, (off_t)a->files[i].identity.bytes, POSIX_FADV_WILLNEED);
     return 0;
 }
@@ -108,7 +113,7 @@ static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err)
         if (r)
             return r;
     }
-    uint64_t cached = b->bytes > 0 ? cached_bytes(fd, 0, b->bytes) : 0;
+    uint64_t cached = s->cached[i % OPEN_AHEAD];
     uint64_t start = clock_now();
     int r = read_whole(s, i, fd, b->bytes, err);
     uint64_t landed = clock_now();
@@ -173,6 +178,7 @@ int small_files(struct load *l, struct hearth_error *err) {
             continue;
         r = one_file(&s, i, *slot, err);
         *slot = close_fd(*slot);
+        s.cached[i % OPEN_AHEAD] = 0;
     }
     return r;
 }

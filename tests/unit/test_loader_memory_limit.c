@@ -1,0 +1,178 @@
+/* loader/memory_limit: the tightest of all limits that apply is found, on recorded trees of /proc and /sys. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "loader/memory_limit.h"
+#include "util/error.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define UNLIMITED "9223372036854771712\n" /* v1's way to say so */
+
+static char root[64];
+
+static int setup(void **state) {
+    (void)state;
+    snprintf(root, sizeof(root), "/tmp/hearth-limit-XXXXXX");
+    return mkdtemp(root) ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[96];
+    snprintf(command, sizeof(command), "rm -r %s", root);
+    return system(command);
+}
+
+/* Writes a file of the tree, directories included. */
+static void put(const char *path, const char *text) {
+    char full[512];
+    snprintf(full, sizeof(full), "%s%s", root, path);
+    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); p++) {
+        *p = '\0';
+        assert_true(mkdir(full, 0755) == 0 || errno == EEXIST);
+        *p = '/';
+    }
+    FILE *f = fopen(full, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void put_machine(const char *available_kb) {
+    char text[128];
+    snprintf(text, sizeof(text), "MemTotal:       16777216 kB\nMemFree:  1 kB\nMemAvailable:   %s kB\n", available_kb);
+    put("/proc/meminfo", text);
+}
+
+static void expect(uint64_t available, const char *source) {
+    struct memory_limit m;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    char full[256];
+    assert_int_equal(memory_limit_read(root, &m, &err), 0);
+    snprintf(full, sizeof(full), "%s%s", root, source);
+    assert_string_equal(m.source, full);
+    assert_int_equal(m.available, available);
+}
+
+static void put_v1(const char *group_below) {
+    char text[256];
+    put_machine("8388608");
+    snprintf(text, sizeof(text), "5:cpu,cpuacct:/elsewhere\n4:memory:%s\n1:name=systemd:/\n", group_below);
+    put("/proc/self/cgroup", text);
+    put("/proc/self/mountinfo", "20 1 0:1 / / rw - ext4 /dev/vda rw\n"
+                                "31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+                                "34 30 0:30 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n");
+    put("/sys/fs/cgroup/memory/memory.limit_in_bytes", UNLIMITED);
+    put("/sys/fs/cgroup/memory/memory.usage_in_bytes", "1000000\n");
+    put("/sys/fs/cgroup/memory/memory.stat", "cache 5\ntotal_inactive_file 0\n");
+}
+
+static void without_control_groups_the_machine_counts(void **state) {
+    (void)state;
+    put_machine("2048");
+    expect(2 * MIB, "/proc/meminfo");
+}
+
+static void a_v1_group_limits_and_its_inactive_cache_does_not_count(void **state) {
+    (void)state;
+    put_v1("/job");
+    put("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "104857600\n");
+    put("/sys/fs/cgroup/memory/job/memory.usage_in_bytes", "62914560\n");
+    put("/sys/fs/cgroup/memory/job/memory.stat", "inactive_file 7\ntotal_inactive_file 20971520\n");
+    expect(60 * MIB, "/sys/fs/cgroup/memory/job/memory.limit_in_bytes");
+}
+
+static void an_ancestor_that_is_tighter_counts(void **state) {
+    (void)state;
+    put_v1("/slice/job");
+    put("/sys/fs/cgroup/memory/slice/job/memory.limit_in_bytes", "1048576000\n");
+    put("/sys/fs/cgroup/memory/slice/job/memory.usage_in_bytes", "0\n");
+    put("/sys/fs/cgroup/memory/slice/memory.limit_in_bytes", "20971520\n");
+    put("/sys/fs/cgroup/memory/slice/memory.usage_in_bytes", "10485760\n");
+    put("/sys/fs/cgroup/memory/slice/memory.stat", "total_inactive_file 0\n");
+    expect(10 * MIB, "/sys/fs/cgroup/memory/slice/memory.limit_in_bytes");
+}
+
+static void put_v2(const char *group, const char *mount_root) {
+    char text[256];
+    put_machine("8388608");
+    snprintf(text, sizeof(text), "0::%s\n", group);
+    put("/proc/self/cgroup", text);
+    snprintf(text, sizeof(text), "34 30 0:30 %s /sys/fs/my\\040cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n",
+             mount_root);
+    put("/proc/self/mountinfo", text);
+}
+
+static void a_v2_group_and_its_ancestors_limit(void **state) {
+    (void)state;
+    put_v2("/user.slice/app.scope", "/");
+    put("/sys/fs/my cgroup/user.slice/app.scope/memory.max", "max\n");
+    put("/sys/fs/my cgroup/user.slice/app.scope/memory.current", "4096\n");
+    put("/sys/fs/my cgroup/user.slice/memory.max", "31457280\n");
+    put("/sys/fs/my cgroup/user.slice/memory.current", "10485760\n");
+    put("/sys/fs/my cgroup/user.slice/memory.stat", "anon 1\nworkingset_inactive_file 9\ninactive_file 5242880\n");
+    expect(25 * MIB, "/sys/fs/my cgroup/user.slice/memory.max");
+}
+
+/* A container's mount shows its own group as the root. */
+static void a_mount_that_shows_a_part_of_the_tree_is_understood(void **state) {
+    (void)state;
+    put_v2("/docker/abc/job", "/docker/abc");
+    put("/sys/fs/my cgroup/job/memory.max", "max\n");
+    put("/sys/fs/my cgroup/memory.max", "10485760\n");
+    put("/sys/fs/my cgroup/memory.current", "0\n");
+    put("/sys/fs/my cgroup/memory.stat", "inactive_file 0\n");
+    expect(10 * MIB, "/sys/fs/my cgroup/memory.max");
+    put("/proc/self/cgroup", "0::/../other\n"); /* outside of what can be seen */
+    expect(10 * MIB, "/sys/fs/my cgroup/memory.max");
+}
+
+static void a_group_that_is_over_its_limit_has_nothing_left(void **state) {
+    (void)state;
+    put_v2("/", "/");
+    put("/sys/fs/my cgroup/memory.max", "4096\n");
+    put("/sys/fs/my cgroup/memory.current", "8192\n");
+    expect(0, "/sys/fs/my cgroup/memory.max");
+}
+
+static void what_does_not_fit_is_told_with_figures(void **state) {
+    (void)state;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    put_machine("2048");
+    assert_int_equal(memory_limit_check(root, 2 * MIB, &err), 0);
+    assert_int_equal(memory_limit_check(root, 2 * MIB + 1, &err), HEARTH_E_TOO_LARGE);
+    assert_string_equal(err.found, "2097153 bytes");
+    assert_int_equal(strncmp(err.expected, "at most 2097152 bytes", 21), 0);
+    assert_non_null(strstr(err.message, "/proc/meminfo"));
+}
+
+static void no_figures_at_all_is_an_error(void **state) {
+    (void)state;
+    struct memory_limit m;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    assert_int_equal(memory_limit_read(root, &m, &err), HEARTH_E_SYSTEM);
+}
+
+int main(void) {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(without_control_groups_the_machine_counts),
+        T(a_v1_group_limits_and_its_inactive_cache_does_not_count),
+        T(an_ancestor_that_is_tighter_counts),
+        T(a_v2_group_and_its_ancestors_limit),
+        T(a_mount_that_shows_a_part_of_the_tree_is_understood),
+        T(a_group_that_is_over_its_limit_has_nothing_left),
+        T(what_does_not_fit_is_told_with_figures),
+        T(no_figures_at_all_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
