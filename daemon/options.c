@@ -212,6 +212,7 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
     const char *flags[OPTIONS_KEYS] = {NULL}, *config = NULL;
     char path[4096];
     bool check = false;
+    opterr = 0; /* getopt's words begin with the whole path of the program */
     *out = (struct command_line){.options = OPTIONS_DEFAULT};
     for (int c; (c = getopt_long(argc, argv, "h", table, NULL)) != -1;) {
         switch (c) {
@@ -236,7 +237,7 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
             printf("hearthd %s\n", HEARTH_VERSION);
             return EXIT_SUCCESS;
         case '?':
-            fprintf(stderr, "hearthd: try --help\n");
+            fprintf(stderr, "hearthd: '%s' is no option, or lacks its value; try --help\n", argv[optind - 1]);
             return 2;
         default:
             flags[c - OPT_KEY] = optarg;

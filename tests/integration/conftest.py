@@ -53,7 +53,9 @@ class Daemon:
         self.log_path = self.folder / "log"
         self.checked = False
         command = [str(program), *flags]
-        if not any(flag.startswith("--socket") for flag in flags):
+        if "--socket" in flags:
+            self.socket = flags[flags.index("--socket") + 1]
+        else:
             command += ["--socket", self.socket]
         base = {k: v for k, v in os.environ.items() if not k.startswith(("HEARTH_", "XDG_"))}
         self.env = {**base, "HOME": str(self.folder), "HEARTH_SOCKET": self.socket, **(env or {})}
@@ -72,7 +74,13 @@ class Daemon:
         return self
 
     def fds(self):
-        return sorted(os.readlink(entry) for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir())
+        found = []
+        for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                found.append(os.readlink(entry))
+            except FileNotFoundError:  # closed meanwhile
+                pass
+        return sorted(found)
 
     def stop(self, sig=signal.SIGTERM):
         """Ends it, and checks that it ended well. Returns its exit status."""
