@@ -97,10 +97,7 @@ static bool input_goes_on(struct pollfd *input) {
     return n > 0 || (n < 0 && (errno == EINTR || errno == EAGAIN));
 }
 
-static int hold(struct cli *c, struct hearth *h, struct hearth_error *err) {
-    _cleanup_close_ int signals = catch_interrupts(NULL, err);
-    if (signals < 0)
-        return (int)err->code;
+static int hold(struct cli *c, struct hearth *h, int signals, struct hearth_error *err) {
     signal(SIGTTIN, SIG_IGN); /* a background job that reads its terminal gets EIO instead of being stopped */
     struct pollfd fds[] = {{.fd = signals, .events = POLLIN},
                            {.fd = STDIN_FILENO, .events = POLLIN},
@@ -130,6 +127,10 @@ static int attach(struct cli *c, struct hearth_error *err) {
         r = map_files(c, a, &mapped, err);
     if (r != 0)
         return r;
+    /* Before the output: who reads it may take it as the word that a signal ends the hold. */
+    _cleanup_close_ int signals = catch_interrupts(NULL, err);
+    if (signals < 0)
+        return (int)err->code;
     if (c->options.json)
         print_json(a, mapped);
     else
@@ -137,7 +138,7 @@ static int attach(struct cli *c, struct hearth_error *err) {
     if (fflush(stdout) != 0)
         return 0; /* main() says so */
     c->output_taken = true;
-    return hold(c, h, err);
+    return hold(c, h, signals, err);
 }
 
 const struct verb verb_attach = {

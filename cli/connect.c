@@ -5,7 +5,6 @@
  * default socket, or on the named one when this user may make a file there and it is not the system's place, where
  * a daemon without the system's configuration would mislead everybody else.
  */
-#include <errno.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,17 +46,9 @@ static bool may_listen(const char *path) {
     return copy && access(dirname(copy), W_OK | X_OK) == 0;
 }
 
-static int absolute(const char *path, char *buffer, size_t size, struct hearth_error *err) {
-    _cleanup_free_ char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
-    if (path[0] != '/' && !here)
-        return error_errno(err, errno, "cannot tell the working directory");
-    int n = snprintf(buffer, size, "%s%s%s", here ? here : "", here ? "/" : "", path);
-    return n > 0 && (size_t)n < size ? 0 : error_set(err, HEARTH_E_INVALID, "the socket's path is too long");
-}
-
 static int start(struct cli *c, const char *named, struct hearth **out, struct hearth_error *err) {
     char socket[SOCKET_MAX];
-    int r = named ? absolute(named, socket, sizeof(socket), err)
+    int r = named ? absolute_path(named, socket, sizeof(socket), err)
                   : hearth_default_socket(false, socket, sizeof(socket), err);
     if (r != 0)
         return r;

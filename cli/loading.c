@@ -119,7 +119,7 @@ int cli_load(struct cli *c, struct hearth **h, const char *argument, struct hear
     struct waiting w = {.info = out, .err = err};
     progress_init(&w.progress, c->options.progress, c->options.quiet);
     char ref[HEARTH_REF_MAX];
-    int r = hearth_ref_from_argument(argument, ref, sizeof(ref), err);
+    int r = cli_reference(argument, ref, err);
     if (r == 0)
         r = load_reference(c, *h, ref, &w);
     if (!w.done) { /* the request may be under way, and knows `w` */

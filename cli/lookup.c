@@ -1,15 +1,11 @@
 /* cli/lookup.c: which artifacts an argument means, among those the daemon has. Touches no storage: what is evicted may
  * be long gone from it. */
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 #include "util/cleanup.h"
 #include "util/error.h"
-#include "util/text.h"
 
 struct list {
     struct hearth_info *items;
@@ -50,50 +46,16 @@ int cli_list(struct cli *c, struct hearth *h, struct hearth_info **out, size_t *
     return 0;
 }
 
-bool argument_is_id(const char *argument, uint64_t *id) {
-    return access(argument, F_OK) != 0 && parse_id(argument, id);
-}
-
-/* Drops "." parts and doubled or trailing slashes, in place. ".." stays: it cannot be told without the storage. */
-static void tidy(char *path) {
-    char *to = path;
-    for (const char *from = path; *from;) {
-        size_t part = strcspn(from, "/");
-        if (part > 0 && !(part == 1 && from[0] == '.')) {
-            *to++ = '/';
-            memmove(to, from, part);
-            to += part;
-        }
-        from += part;
-        from += *from == '/';
-    }
-    if (to == path)
-        *to++ = '/';
-    *to = '\0';
-}
-
-/* The argument as an absolute path, whether or not it exists. `out` has room for HEARTH_REF_MAX. */
-static int as_path(const char *argument, char *out, struct hearth_error *err) {
-    _cleanup_free_ char *here = argument[0] == '/' ? NULL : getcwd(NULL, 0);
-    if (argument[0] != '/' && !here)
-        return error_errno(err, errno, "cannot tell the working directory");
-    int n = snprintf(out, HEARTH_REF_MAX, "%s/%s", here ? here : "", argument);
-    if (n < 0 || n >= HEARTH_REF_MAX)
-        return error_set(err, HEARTH_E_INVALID, "the path is too long");
-    tidy(out);
-    return 0;
-}
-
 static bool names(const struct hearth_info *info, const char *argument, const char *path, uint64_t id) {
     if (id != 0)
         return info->id == id;
     if (strcmp(info->ref, argument) == 0)
         return true;
+    if (info->ref[0] != '/')
+        return false;
     char ref[HEARTH_REF_MAX];
     memcpy(ref, info->ref, sizeof(ref));
-    if (ref[0] != '/')
-        return false;
-    tidy(ref);
+    reference_tidy(ref);
     return strcmp(ref, path) == 0;
 }
 
@@ -103,9 +65,10 @@ int cli_lookup(struct cli *c, struct hearth *h, const char *argument, struct hea
     char path[HEARTH_REF_MAX];
     if (!argument_is_id(argument, &id)) {
         id = 0;
-        int r = as_path(argument, path, err);
+        int r = absolute_path(argument, path, sizeof(path), err);
         if (r != 0)
             return r;
+        reference_tidy(path);
     }
     _cleanup_free_ struct hearth_info *all = NULL;
     size_t n_all;

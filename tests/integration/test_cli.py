@@ -274,7 +274,22 @@ def test_a_refused_artifact_exits_with_4(cli, bad):
     assert any(line.startswith("  offset: ") for line in lines)
     document = cli.document("load", bad, status=4, kind="failure")
     assert document["error"]["code"] == "malformed"
-    assert cli.document("ls")["artifacts"] == []
+    assert [a for a in cli.document("ls")["artifacts"] if a["state"] != "failed" or a["resident_bytes"]] == []
+
+
+def test_one_place_has_one_name(cli, model, tmp_path, monkeypatch):
+    """However it is typed; but a link keeps its own, for it may lead elsewhere tomorrow."""
+    (tmp_path / "latest").symlink_to(model)
+    (tmp_path / "elsewhere").symlink_to("/usr/lib")
+    monkeypatch.chdir(model / "sub")
+    identity = cli.document("load", model)["id"]
+    for name in ("..", "../", ".././../model", f"{tmp_path}//model/./", f"{tmp_path}/latest/../model"):
+        document = cli.document("load", name)
+        assert (document["id"], document["ref"]) == (identity, str(model)), name
+    assert cli.document("load", "../../latest")["ref"] == str(tmp_path / "latest")
+    # ".." behind a link leads back from where the link leads to.
+    assert cli("load", f"{tmp_path}/elsewhere/../model", status=1)
+    assert len(cli.document("evict", "../../model/.")["evicted"]) == 1
 
 
 def test_what_is_not_there_fails_with_1(cli, model):
