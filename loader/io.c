@@ -81,7 +81,7 @@ static bool ended(struct read *r, uint64_t now) {
         return false;
     if (result == -EINTR || result == -EAGAIN)
         return true;
-    if ((result == -EINVAL || result == -EOPNOTSUPP) && s->direct && !r->op.copies) {
+    if ((result == -EINVAL || result == -EOPNOTSUPP) && !r->op.copies) {
         go_buffered(s);
         return true;
     }
