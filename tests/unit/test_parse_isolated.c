@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "artifact/parse.h"
+#include "tests/unit/open_fds.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/memfd.h"
@@ -342,16 +342,6 @@ static void a_helper_that_is_not_there_is_named(void **state) {
     assert_string_equal(f->err.file, "/nonexistent/hearth-parse");
 }
 
-static size_t count_fds(void) {
-    DIR *d = opendir("/proc/self/fd");
-    assert_non_null(d);
-    size_t n = 0;
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
 static void nothing_is_left_behind_and_no_other_child_is_touched(void **state) {
     struct fixture *f = *state;
     int gate[2];
@@ -363,7 +353,7 @@ static void nothing_is_left_behind_and_no_other_child_is_touched(void **state) {
         close(gate[1]);
         _exit(read(gate[0], &byte, 1) == 0 ? 42 : 1);
     }
-    size_t before = count_fds();
+    size_t before = open_fds();
     static const char *const paths[] = {"a.crash", "a.socket", "a.outside", "a.beyond", "a.json"};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         f->artifact.n_files = 0;
@@ -373,7 +363,7 @@ static void nothing_is_left_behind_and_no_other_child_is_touched(void **state) {
         close(f->fds[0]);
         f->artifact.n_files = 0;
     }
-    assert_int_equal(count_fds(), before);
+    assert_int_equal(open_fds(), before);
     close(gate[0]);
     close(gate[1]);
     int status;
