@@ -253,8 +253,15 @@ def test_a_client_that_cannot_have_a_connection_costs_nobody_else_theirs(make_da
             with contextlib.suppress(OSError):
                 extra.connect(daemon.socket)
         assert first.status()["pid"] == daemon.pid
-    with Client(daemon.socket) as later:
-        assert later.status()["pid"] == daemon.pid
+    wait_until(lambda: answers(daemon), "there is room again")
+
+
+def answers(daemon):
+    try:
+        with Client(daemon.socket) as client:
+            return client.status()["pid"] == daemon.pid
+    except OSError:
+        return False
 
 
 # ---- clients that mean no good ----
@@ -451,7 +458,9 @@ def switches(pid):
     return total
 
 
-def test_an_idle_daemon_wakes_for_nothing(daemon, model):
+def test_an_idle_daemon_wakes_for_nothing(bin_dir, daemon, model):
+    if b"__tsan_init" in (bin_dir / "hearthd").read_bytes():
+        pytest.skip("ThreadSanitizer has a thread of its own that wakes")
     with Client(daemon.socket) as client:
         close_all(client.attach(client.load(model)["id"]))
         time.sleep(0.5)
