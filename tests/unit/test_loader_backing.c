@@ -100,7 +100,7 @@ static void a_hugetlb_pool_without_room_is_fallen_back_from(void **state) {
     struct blob_memory m;
     struct hearth_error err;
     backing_choose("", BACKING_HUGETLB, &b);
-    const uint64_t bytes = UINT64_C(1) << 44;
+    const uint64_t bytes = UINT64_C(1) << 40;
     assert_int_equal(blob_make(&b, "hearth", bytes, &m, &err), 0);
     assert_int_not_equal(m.pages, PAGES_HUGETLB);
     assert_int_equal(m.mapped, bytes);
