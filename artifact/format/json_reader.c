@@ -393,7 +393,3 @@ bool json_skip(struct json_reader *r, enum json_token first) {
             return false;
     return true;
 }
-
-bool json_text_is(const struct json_reader *r, const char *literal) {
-    return r->length == strlen(literal) && memcmp(r->text, literal, r->length) == 0;
-}

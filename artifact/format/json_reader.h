@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <hearth/error.h>
 
@@ -80,4 +81,6 @@ enum json_token json_read(struct json_reader *r);
 /* Passes over the rest of the value that `first` began. False on a fault. */
 bool json_skip(struct json_reader *r, enum json_token first);
 /* True when the last string or key is exactly this literal. */
-bool json_text_is(const struct json_reader *r, const char *literal);
+static inline bool json_text_is(const struct json_reader *r, const char *literal) {
+    return r->length == strlen(literal) && memcmp(r->text, literal, r->length) == 0;
+}
