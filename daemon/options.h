@@ -29,7 +29,7 @@ struct options {
 };
 
 #define OPTIONS_DEFAULT \
-    { .verify = HEARTH_VERIFY_REMEMBERED, .loads_at_once = 8, .log_level = LOG_INFO, .budget = 0 }
+    { .verify = HEARTH_VERIFY_REMEMBERED, .loads_at_once = 8, .log_level = LOG_INFO }
 
 /* Sets one key. Errors: NOT_FOUND (no such key), INVALID, with what was expected and found. */
 int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
