@@ -226,6 +226,9 @@ int digests_of_directory(struct artifact *a, const struct artifact_request *r, c
         }
         if (e)
             return e;
+        struct artifact_file *itself = file_by_path(a, found->paths[i]);
+        if (itself)
+            itself->digests = true;
     }
     return 0;
 }

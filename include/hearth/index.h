@@ -42,7 +42,8 @@ enum hearth_role {
     HEARTH_ROLE_CODE = 6,          /* "code" */
 };
 
-/* How far content has been verified; an artifact reports the weakest of its files. Never renumber. */
+/* How far content has been verified; an artifact reports the weakest of its files, those aside
+ * that only hold the digests of others. Never renumber. */
 enum hearth_verified {
     HEARTH_VERIFIED_NONE = 0,     /* "none": only read */
     HEARTH_VERIFIED_RECORDED = 1, /* "recorded": XXH3 computed, nothing to compare it to */

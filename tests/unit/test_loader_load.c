@@ -1,5 +1,6 @@
 /* loader: what was loaded is what was on storage: byte for byte, sealed, hashed, and described truthfully. */
 #include "loader_fixture.h"
+#include "util/text.h"
 
 #include <xxhash.h>
 
@@ -169,6 +170,38 @@ static void an_expected_digest_makes_it_sha256_and_the_weakest_file_counts(void 
     engine_free(e);
 }
 
+/* Writes NAME's digest into a file of the artifact. */
+static void put_digest(const char *name, uint64_t bytes, uint64_t seed, const char *into) {
+    char path[256], line[256], hex[65];
+    uint8_t *data = malloc(bytes), sha[32];
+    fill(data, bytes, seed);
+    EVP_Digest(data, bytes, sha, NULL, EVP_sha256(), NULL);
+    free(data);
+    test_path(into, path, sizeof(path));
+    int n = snprintf(line, sizeof(line), "%s  %s\n", format_hex(sha, sizeof(sha), hex), name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    assert_int_equal(write(fd, line, (size_t)n), n);
+    close(fd);
+}
+
+static void a_list_of_digests_does_not_make_the_artifact_weaker(void **state) {
+    (void)state;
+    put_file("little.bin", 1000, 4);
+    put_digest("little.bin", 1000, 4, "SHA256SUMS");
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_REMEMBERED, &r, &err), 0);
+    assert_int_equal(r->blobs[file_number(r->artifact, "SHA256SUMS")].verified, HEARTH_VERIFIED_RECORDED);
+    assert_int_equal(r->verified, HEARTH_VERIFIED_SHA256);
+    resident_free(r);
+    put_file("unlisted.bin", 1000, 5);
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_REMEMBERED, &r, &err), 0);
+    assert_int_equal(r->verified, HEARTH_VERIFIED_RECORDED);
+    resident_free(r);
+    engine_free(e);
+}
+
 static void the_index_is_completed_and_sealed(void **state) {
     (void)state;
     put_file("large.bin", 5000000, 3);
@@ -292,6 +325,7 @@ int main(void) {
         T(always_computes_sha256_of_every_file),
         T(what_is_on_huge_pages_is_measured),
         T(an_expected_digest_makes_it_sha256_and_the_weakest_file_counts),
+        T(a_list_of_digests_does_not_make_the_artifact_weaker),
         T(the_index_is_completed_and_sealed),
         T(the_parser_gets_the_ranges_it_waits_for),
         T(phases_lie_inside_of_the_load_and_all_occur),
