@@ -26,7 +26,7 @@ struct account *account_enter(struct account **list, uid_t uid) {
 struct account *account_leave(struct account **list, struct account *a) {
     if (!a || --a->peers > 0)
         return NULL;
-    assert(a->queued_bytes == 0 && a->unread_fds == 0);
+    assert(a->requests == 0 && a->queued_bytes == 0 && a->unread_fds == 0);
     while (*list != a)
         list = &(*list)->next;
     *list = a->next;

@@ -15,6 +15,7 @@
 struct account {
     uid_t uid;
     unsigned peers;      /* connections */
+    unsigned requests;   /* unanswered */
     size_t queued_bytes; /* replies that wait for their clients to read */
     unsigned unread_fds; /* descriptors sent and not yet received: the kernel counts them against our own limit */
     struct account *next;

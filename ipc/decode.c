@@ -9,7 +9,7 @@
 #include "util/text.h"
 
 /* Copies a string into the scratch memory, behind what is there; NULL when it is out of range. All strings of a packet
- * fit, unless several overlap: then it was not made by a client of ours. */
+ * fit, unless they overlap: a packet of 64 KiB may not stand for gigabytes of text. */
 static const char *unpack(struct ipc_scratch *scratch, size_t *used, const struct wire_in *in,
                           struct hearth_wire_str s) {
     char *to = scratch->strings + *used;
@@ -123,7 +123,7 @@ static bool decode_hello(struct ipc_peer *p, const struct wire_in *in, const cha
     w->server = wire_put_str(&s->out, s->options.server_version);
     p->greeted = true;
     if (wire_end(&s->out) > 0)
-        peer_send(p, false);
+        send_packet(p, SEND_QUEUED);
     return true;
 }
 
@@ -135,9 +135,12 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         struct hearth_msg_watch watch;
         struct hearth_msg_attach attach;
         struct hearth_msg_detach detach;
+        struct hearth_msg_list list;
+        struct hearth_msg_status status;
         struct hearth_msg_evict evict;
+        struct hearth_msg_stop stop;
     } m;
-    *why = "a request has flags that do not exist";
+    *why = "a request has flags that do not exist, or a reserved field that is not 0";
     switch (in->header.type) {
     case HEARTH_MSG_LOAD:
         return decode_load(p, in, why);
@@ -149,7 +152,7 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         return true;
     case HEARTH_MSG_ATTACH:
         wire_fixed(in, &m.attach, sizeof(m.attach));
-        if (m.attach.flags & ~HEARTH_ATTACH_ALL)
+        if (m.attach.flags & ~HEARTH_ATTACH_ALL || m.attach.reserved)
             return false;
         h->attach(user, p, serial, m.attach.id, m.attach.flags);
         return true;
@@ -158,18 +161,27 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         h->detach(user, p, serial, m.detach.id);
         return true;
     case HEARTH_MSG_LIST:
+        wire_fixed(in, &m.list, sizeof(m.list));
+        if (m.list.flags || m.list.reserved)
+            return false;
         h->list(user, p, serial);
         return true;
     case HEARTH_MSG_STATUS:
+        wire_fixed(in, &m.status, sizeof(m.status));
+        if (m.status.flags || m.status.reserved)
+            return false;
         h->status(user, p, serial);
         return true;
     case HEARTH_MSG_EVICT:
         wire_fixed(in, &m.evict, sizeof(m.evict));
-        if (m.evict.flags & ~HEARTH_EVICT_FORCE)
+        if (m.evict.flags & ~HEARTH_EVICT_FORCE || m.evict.reserved)
             return false;
         h->evict(user, p, serial, m.evict.id, m.evict.flags);
         return true;
     case HEARTH_MSG_STOP:
+        wire_fixed(in, &m.stop, sizeof(m.stop));
+        if (m.stop.flags || m.stop.reserved)
+            return false;
         h->stop(user, p, serial);
         return true;
     default: {
@@ -184,7 +196,7 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
 bool decode(struct ipc_peer *p, size_t bytes, const char **why) {
     struct wire_in in;
     *why = "the header contradicts the packet";
-    if (wire_open(&in, p->server->in, bytes) < 0)
+    if (wire_open(&in, p->server->in, bytes) < 0 || in.header.reserved != 0)
         return false;
     *why = "a request needs a serial that is not 0";
     if (in.header.serial == 0)
@@ -197,10 +209,14 @@ bool decode(struct ipc_peer *p, size_t bytes, const char **why) {
     *why = "replies are for the daemon to send";
     if (in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_STATUS_REPLY)
         return false;
-    p->requests++;
-    if (p->requests > REQUESTS_MAX) {
+    peer_asked(p);
+    if (p->requests > REQUESTS_MAX || p->account->requests > REQUESTS_UID_MAX) {
         struct hearth_error err;
-        error_set(&err, HEARTH_E_BUSY, "this connection has %u requests under way; no more are taken", REQUESTS_MAX);
+        bool own = p->requests > REQUESTS_MAX;
+        error_set(&err, HEARTH_E_BUSY, "%s as many requests under way as it may",
+                  own ? "this connection has" : "this user has");
+        error_expected(&err, "at most %u", own ? REQUESTS_MAX : REQUESTS_UID_MAX);
+        error_hint(&err, "wait for replies, then ask again");
         ipc_reply_error(p, in.header.serial, &err);
         return true;
     }

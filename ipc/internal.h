@@ -1,17 +1,21 @@
 /* ipc/internal.h: what the files of ipc/ share. */
 #pragma once
 
+#include <sys/un.h>
+
 #include "ipc/account.h"
 #include "ipc/server.h"
 #include "util/wire.h"
 
 #define REQUESTS_MAX 64u                           /* of one peer, unanswered */
+#define REQUESTS_UID_MAX 4096u                     /* of all peers of one uid */
 #define QUEUE_PACKETS_MAX 16384u                   /* replies waiting for one peer: a long LIST fits */
 #define QUEUE_BYTES_MAX ((size_t)8 << 20)          /* of one peer */
 #define QUEUE_BYTES_UID_MAX ((size_t)64 << 20)     /* of all peers of one uid */
 #define UNREAD_FDS_MAX (2 * HEARTH_PACKET_FDS_MAX) /* of one peer */
 #define LISTS_MAX 1024u                            /* entries of a list in a request */
-#define STRINGS_BYTES (HEARTH_PACKET_MAX + 2 * LISTS_MAX + HEARTH_PACKET_MAX / 8)
+/* Every string of a packet, each with its NUL: the reference, and the entries of three lists. */
+#define STRINGS_BYTES (HEARTH_PACKET_MAX + 1 + 3 * LISTS_MAX)
 
 struct ipc_packet {
     struct ipc_packet *next;
@@ -26,13 +30,14 @@ struct ipc_peer {
     int fd;
     struct ipc_cred cred;
     bool greeted;      /* HELLO has been answered */
+    bool closing;      /* has its last ERROR in the queue, is not heard any more, and is doomed once that is sent */
     bool doomed;       /* ends at the end of this turn; nothing is sent any more */
-    bool wants_output; /* EPOLLOUT is asked for */
     unsigned requests; /* unanswered */
     unsigned unread_fds;
+    uint32_t events; /* that epoll watches for */
     struct ipc_packet *queue, **queue_end;
     unsigned queued;
-    size_t queued_bytes;
+    size_t queued_bytes; /* of memory: struct ipc_packet included */
     void *data;
     char name[64];
 };
@@ -53,8 +58,9 @@ struct ipc_server {
     int pause;   /* timerfd: accept again */
     int reserve; /* a descriptor to give up when the table is full */
     int listener;
-    char path[108];
-    bool remove_path; /* the socket file is ours */
+    int lock;                                                   /* PATH.lock */
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 1]; /* an adopted one may come without its NUL */
+    bool remove_path;                                           /* the socket file is ours: this one */
     dev_t device;
     ino_t inode;
     bool any_doomed;
@@ -62,31 +68,51 @@ struct ipc_server {
     unsigned n_peers;
     struct account *accounts;
     unsigned unread_fds_uid_max;
-    struct wire_out out;         /* the packet being built */
+    struct wire_out out;         /* the packet being built: one for all, as nothing recurses */
     struct ipc_scratch *scratch; /* made with the first LOAD */
     _Alignas(8) uint8_t in[HEARTH_PACKET_MAX];
 };
 
 /* ---- listen.c ---- */
 void listen_remove(struct ipc_server *s);
+
+/* ---- accept.c ---- */
 /* Accepts a bounded number of connections. */
-void listen_accept(struct ipc_server *s);
-void listen_resume(struct ipc_server *s);
+void accept_some(struct ipc_server *s);
+/* The pause is over. */
+void accept_resume(struct ipc_server *s);
 
 /* ---- peer.c ---- */
-/* Takes the fd over. NULL without memory, the fd closed. */
+/* Takes the fd over, unless there is no memory: NULL then. */
 struct ipc_peer *peer_new(struct ipc_server *s, int fd, struct ipc_cred cred);
 /* Only from dispatch or the server's end. */
 void peer_free(struct ipc_peer *p);
 void peer_doom(struct ipc_peer *p);
 /* Serves one event of the peer's socket. */
 void peer_serve(struct ipc_peer *p, uint32_t events);
-/* Sends or queues server->out. */
-void peer_send(struct ipc_peer *p, bool droppable);
-/* Sends server->out with descriptors, now or never. 0, or -EBUSY, -ETOOMANYREFS: answer with an error instead. */
-int peer_send_fds(struct ipc_peer *p, const struct fdlist *fds);
 /* One ERROR, then the end of the connection. */
 void peer_refuse(struct ipc_peer *p, uint32_t serial, enum hearth_code code, const char *message);
+/* A request is under way, or has its final reply. */
+void peer_asked(struct ipc_peer *p);
+void peer_answered(struct ipc_peer *p);
+/* Ends a connection so that the client reads what was sent to it last. */
+void hang_up(int fd);
+
+/* ---- send.c ---- */
+/* What to do with a packet that the socket does not take at once. */
+enum send_mode { SEND_QUEUED, SEND_DROPPABLE };
+/* Sends or queues server->out. */
+void send_packet(struct ipc_peer *p, enum send_mode mode);
+/* Sends server->out with descriptors, now or never. 0 when it is sent or nobody is there any more, else tell the
+ * client: -EBUSY, it has not read those it has; -EAGAIN, it has not read its replies; -EDQUOT, its user's clients have
+ * not read theirs; -ETOOMANYREFS, nobody has. */
+int send_fds(struct ipc_peer *p, const struct fdlist *fds);
+/* Sends what is queued. */
+void send_flush(struct ipc_peer *p);
+/* Refunds what the peer still holds. */
+void send_forget(struct ipc_peer *p);
+/* Watches for what the peer's state needs. */
+void send_watch(struct ipc_peer *p);
 
 /* ---- decode.c ---- */
 /* Decodes one packet and hands it to the handler. False when it breaks the protocol: `*why` says how. */

@@ -1,27 +1,19 @@
-/* ipc/peer.c: one connection: receiving, sending, ending.
+/* ipc/peer.c: one connection: its life, and what it sends.
  *
  * A peer that is to end is *doomed*: it gets nothing any more, and is freed at the end of the turn, never from inside a
- * reply. So the daemon can answer ten peers in a loop, and none of them vanishes under its hands.
- *
- * Descriptors on their way to a client count against our own limit until it receives them (ETOOMANYREFS for everybody
- * when one never does). SIOCOUTQ tells when a peer has received all that was sent.
+ * reply. So the daemon can answer ten peers in a loop, and none of them vanishes under its hands. One that broke the
+ * protocol is doomed once its last ERROR has left the queue.
  */
 #include <errno.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "ipc/internal.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/log.h"
-
-/* Packets that a doomed peer may have sent and nobody read: closing on them would hide our last word from it. */
-#define DRAIN_MAX 64
 
 struct ipc_peer *peer_new(struct ipc_server *s, int fd, struct ipc_cred cred) {
     struct ipc_peer *p = calloc(1, sizeof(*p));
@@ -30,10 +22,10 @@ struct ipc_peer *peer_new(struct ipc_server *s, int fd, struct ipc_cred cred) {
     if (!account || epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         account_leave(&s->accounts, account);
         free(p);
-        close_fd(fd);
         return NULL;
     }
-    *p = (struct ipc_peer){.server = s, .fd = fd, .cred = cred, .account = account, .next = s->peers};
+    *p = (struct ipc_peer){
+        .server = s, .fd = fd, .cred = cred, .account = account, .next = s->peers, .events = event.events};
     p->queue_end = &p->queue;
     if (s->peers)
         s->peers->previous = p;
@@ -42,28 +34,22 @@ struct ipc_peer *peer_new(struct ipc_server *s, int fd, struct ipc_cred cred) {
     return p;
 }
 
-static void drop_first(struct ipc_peer *p) {
-    struct ipc_packet *packet = p->queue;
-    p->queue = packet->next;
-    if (!p->queue)
-        p->queue_end = &p->queue;
-    p->queued--;
-    p->queued_bytes -= packet->bytes;
-    p->account->queued_bytes -= packet->bytes;
-    free(packet);
-}
-
-static void refund_fds(struct ipc_peer *p) {
-    p->account->unread_fds -= p->unread_fds;
-    p->unread_fds = 0;
+/* Closing a Unix socket with unread packets in it resets the connection: the client's next receive is ECONNRESET, and
+ * our last word comes behind that or is never read. So nothing more is let in, and what is there is dropped. */
+void hang_up(int fd) {
+    char byte;
+    shutdown(fd, SHUT_RD);
+    while (recv(fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC) > 0)
+        ;
+    close_fd(fd);
 }
 
 void peer_free(struct ipc_peer *p) {
     struct ipc_server *s = p->server;
     s->handler.gone(s->user, p);
-    while (p->queue)
-        drop_first(p);
-    refund_fds(p);
+    send_forget(p);
+    while (p->requests > 0)
+        peer_answered(p);
     p->account = account_leave(&s->accounts, p->account);
     if (p->previous)
         p->previous->next = p->next;
@@ -72,10 +58,10 @@ void peer_free(struct ipc_peer *p) {
     if (p->next)
         p->next->previous = p->previous;
     s->n_peers--;
-    char byte;
-    for (int i = 0; i < DRAIN_MAX && recv(p->fd, &byte, 1, MSG_DONTWAIT) > 0; i++)
-        ;
-    close_fd(p->fd);
+    /* Closing alone does not end the watch while a child between fork and exec still has the descriptor: epoll would
+     * report a peer that is freed. */
+    epoll_ctl(s->epoll, EPOLL_CTL_DEL, p->fd, NULL);
+    hang_up(p->fd);
     free(p);
 }
 
@@ -94,128 +80,58 @@ void peer_refuse(struct ipc_peer *p, uint32_t serial, enum hearth_code code, con
     error_set(&err, code, "%s", message);
     log_notice("ended a connection: %s (uid %u, pid %d)", message, (unsigned)p->cred.uid, (int)p->cred.pid);
     wire_error(&p->server->out, serial, &err);
-    peer_send(p, false);
-    peer_doom(p);
-}
-
-static void ask_for_output(struct ipc_peer *p, bool wanted) {
-    if (p->wants_output == wanted)
-        return;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | (wanted ? (uint32_t)EPOLLOUT : 0), .data.ptr = p};
-    if (epoll_ctl(p->server->epoll, EPOLL_CTL_MOD, p->fd, &event) < 0)
+    send_packet(p, SEND_QUEUED);
+    p->closing = true;
+    if (p->queue)
+        send_watch(p);
+    else
         peer_doom(p);
-    p->wants_output = wanted;
 }
 
-static void enqueue(struct ipc_peer *p, const struct wire_out *w) {
-    if (p->queued >= QUEUE_PACKETS_MAX || p->queued_bytes + w->used > QUEUE_BYTES_MAX ||
-        p->account->queued_bytes + w->used > QUEUE_BYTES_UID_MAX) {
-        log_notice("ended a connection: it does not read its replies (uid %u, pid %d)", (unsigned)p->cred.uid,
-                   (int)p->cred.pid);
-        peer_doom(p);
+void peer_asked(struct ipc_peer *p) {
+    p->requests++;
+    p->account->requests++;
+}
+
+void peer_answered(struct ipc_peer *p) {
+    if (p->requests == 0)
         return;
-    }
-    struct ipc_packet *packet = malloc(sizeof(*packet) + w->used);
-    if (!packet) {
-        peer_doom(p);
-        return;
-    }
-    packet->next = NULL;
-    packet->bytes = w->used;
-    memcpy(packet->data, w->buffer, w->used);
-    *p->queue_end = packet;
-    p->queue_end = &packet->next;
-    p->queued++;
-    p->queued_bytes += packet->bytes;
-    p->account->queued_bytes += packet->bytes;
-    ask_for_output(p, true);
+    p->requests--;
+    p->account->requests--;
 }
 
-void peer_send(struct ipc_peer *p, bool droppable) {
-    const struct wire_out *w = &p->server->out;
-    if (p->doomed)
-        return;
-    if (!p->queue) {
-        int r = fdlist_send(p->fd, w->buffer, w->used, NULL);
-        if (r == 0)
-            return;
-        if (r != -EAGAIN && r != -ENOBUFS) {
-            peer_doom(p);
-            return;
-        }
-    }
-    if (!droppable)
-        enqueue(p, w);
-}
-
-/* Whether this peer, and its user, may have `more` descriptors under way. */
-static bool may_send_fds(struct ipc_peer *p, unsigned more) {
-    int unread = 0;
-    if (p->unread_fds > 0 && ioctl(p->fd, SIOCOUTQ, &unread) == 0 && unread == 0)
-        refund_fds(p);
-    return p->unread_fds + more <= UNREAD_FDS_MAX && p->account->unread_fds + more <= p->server->unread_fds_uid_max;
-}
-
-int peer_send_fds(struct ipc_peer *p, const struct fdlist *fds) {
-    const struct wire_out *w = &p->server->out;
-    if (p->doomed)
-        return 0;
-    /* Never queued: they would be held twice, and a client that reads has room. */
-    if (p->queue || !may_send_fds(p, (unsigned)fds->count))
-        return -EBUSY;
-    int r = fdlist_send(p->fd, w->buffer, w->used, fds);
-    if (r == -EAGAIN || r == -ENOBUFS)
-        return -EBUSY;
-    if (r == -ETOOMANYREFS)
-        return r;
-    if (r < 0) {
-        peer_doom(p);
-        return 0;
-    }
-    p->unread_fds += (unsigned)fds->count;
-    p->account->unread_fds += (unsigned)fds->count;
-    return 0;
-}
-
-static void flush(struct ipc_peer *p) {
-    while (p->queue && !p->doomed) {
-        int r = fdlist_send(p->fd, p->queue->data, p->queue->bytes, NULL);
-        if (r == -EAGAIN || r == -ENOBUFS)
-            return;
-        if (r < 0)
-            peer_doom(p);
-        else
-            drop_first(p);
-    }
-    ask_for_output(p, false);
-}
-
-static void receive(struct ipc_peer *p) {
+static void receive(struct ipc_peer *p, bool ended) {
     struct ipc_server *s = p->server;
     struct fdlist fds;
-    fds.count = 0;
+    fds.count = 0; /* the rest of it need not be zeroed */
     long n = fdlist_receive(p->fd, s->in, sizeof(s->in), &fds);
     bool sent_fds = fds.count > 0 || n == -EMFILE;
+    const char *why = NULL;
     fdlist_deinit(&fds);
-    const char *why = "the packet is larger than the protocol allows";
     if (n == -EAGAIN)
         return;
     if (sent_fds)
-        peer_refuse(p, 0, HEARTH_E_PROTOCOL, "clients must not send file descriptors");
-    else if (n == -EMSGSIZE || (n > 0 && !decode(p, (size_t)n, &why)))
+        why = "clients must not send file descriptors"; /* kernels with SO_PASSRIGHTS stop them at the client */
+    else if (n == -EMSGSIZE)
+        why = "the packet is larger than the protocol allows";
+    else if (n == 0 && !ended)
+        why = "the packet is empty";
+    else if (n > 0 && decode(p, (size_t)n, &why))
+        return;
+    if (why)
         peer_refuse(p, 0, HEARTH_E_PROTOCOL, why);
-    else if (n <= 0)
+    else
         peer_doom(p); /* it hung up */
 }
 
 void peer_serve(struct ipc_peer *p, uint32_t events) {
+    if (events & EPOLLOUT && !p->doomed)
+        send_flush(p);
     if (p->doomed)
         return;
-    if (events & EPOLLOUT)
-        flush(p);
-    if (events & EPOLLIN)
-        receive(p); /* one packet a turn: fair to all */
-    else if (events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP))
+    if (events & EPOLLIN && !p->closing)
+        receive(p, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)); /* one packet a turn: fair to all */
+    else if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         peer_doom(p);
 }
 

@@ -9,24 +9,18 @@ static struct wire_out *out_of(struct ipc_peer *p) {
     return &p->server->out;
 }
 
-/* The request has its final reply. */
-static void answered(struct ipc_peer *p) {
-    if (p->requests > 0)
-        p->requests--;
-}
-
 static void finish(struct ipc_peer *p) {
-    answered(p);
-    if (wire_end(out_of(p)) < 0)
-        peer_doom(p); /* cannot happen: every reply is far smaller than a packet */
+    peer_answered(p);
+    if (wire_end(out_of(p)) > 0)
+        send_packet(p, SEND_QUEUED);
     else
-        peer_send(p, false);
+        peer_doom(p); /* cannot happen: every reply is far smaller than a packet */
 }
 
 void ipc_reply_error(struct ipc_peer *p, uint32_t serial, const struct hearth_error *err) {
-    answered(p);
+    peer_answered(p);
     if (wire_error(out_of(p), serial, err) > 0)
-        peer_send(p, false);
+        send_packet(p, SEND_QUEUED);
 }
 
 static void put_info(struct ipc_peer *p, uint32_t serial, enum hearth_msg_type type, const struct hearth_msg_info *info,
@@ -44,13 +38,13 @@ void ipc_reply_info(struct ipc_peer *p, uint32_t serial, const struct hearth_msg
 void ipc_reply_progress(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref) {
     put_info(p, serial, HEARTH_MSG_PROGRESS, info, ref);
     if (wire_end(out_of(p)) > 0)
-        peer_send(p, true);
+        send_packet(p, SEND_DROPPABLE);
 }
 
 void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref) {
     put_info(p, serial, HEARTH_MSG_INFO, info, ref);
     if (wire_end(out_of(p)) > 0)
-        peer_send(p, false);
+        send_packet(p, SEND_QUEUED);
 }
 
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count) {
@@ -72,29 +66,44 @@ void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_m
     finish(p);
 }
 
-static void finish_fds(struct ipc_peer *p, uint32_t serial, const struct fdlist *fds) {
+static bool finish_fds(struct ipc_peer *p, uint32_t serial, const struct fdlist *fds) {
+    struct hearth_error err;
+    if (p->doomed || p->closing)
+        return false;
     wire_end(out_of(p));
-    int r = peer_send_fds(p, fds);
-    if (r == 0) {
-        answered(p);
-    } else if (r == -ETOOMANYREFS) {
-        struct hearth_error err;
-        error_errno(&err, ETOOMANYREFS, "too many descriptors are on their way to clients that do not read them");
-        error_hint(&err, "try again, or raise the daemon's limit of open files (LimitNOFILE=)");
-        ipc_reply_error(p, serial, &err);
-    } else {
-        answered(p);
+    switch (send_fds(p, fds)) {
+    case 0:
+        peer_answered(p);
+        return !p->doomed;
+    case -EBUSY:
+        peer_answered(p);
         peer_refuse(p, serial, HEARTH_E_BUSY, "descriptors that were sent earlier have not been read");
+        return false;
+    case -EAGAIN:
+        error_set(&err, HEARTH_E_BUSY, "replies that were sent earlier have not been read");
+        error_hint(&err, "read them, then ask again");
+        break;
+    case -EDQUOT:
+        error_set(&err, HEARTH_E_BUSY, "other clients of this user have not read the descriptors they asked for");
+        error_expected(&err, "at most %u unread descriptors of one user", p->server->unread_fds_uid_max);
+        error_hint(&err, "try again, or raise the daemon's limit of open files (LimitNOFILE=)");
+        break;
+    default: /* -ETOOMANYREFS */
+        error_set(&err, HEARTH_E_BUSY, "too many descriptors are on their way to clients that do not read them");
+        error_hint(&err, "try again, or raise the daemon's limit of open files (LimitNOFILE=)");
+        break;
     }
+    ipc_reply_error(p, serial, &err);
+    return false;
 }
 
-void ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
+bool ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
                         const struct fdlist *fds) {
     memcpy(wire_begin(out_of(p), HEARTH_MSG_ATTACHED, serial, sizeof(*m)), m, sizeof(*m));
-    finish_fds(p, serial, fds);
+    return finish_fds(p, serial, fds);
 }
 
-void ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds) {
+bool ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds) {
     memcpy(wire_begin(out_of(p), HEARTH_MSG_FDS, serial, sizeof(*m)), m, sizeof(*m));
-    finish_fds(p, serial, fds);
+    return finish_fds(p, serial, fds);
 }

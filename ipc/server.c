@@ -42,7 +42,7 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
         s->options.peers_max = PEERS_MAX;
     s->handler = *handler;
     s->user = user;
-    s->listener = -1;
+    s->listener = s->lock = -1;
     s->unread_fds_uid_max = unread_fds_limit();
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -95,12 +95,12 @@ void ipc_server_dispatch(struct ipc_server *s) {
     for (int i = 0; i < n; i++) {
         void *from = events[i].data.ptr;
         if (from == &s->listener) {
-            listen_accept(s);
+            accept_some(s);
         } else if (from == &s->wake) {
             (void)eventfd_read(s->wake, &count);
         } else if (from == &s->pause) {
             (void)!read(s->pause, &count, sizeof(count));
-            listen_resume(s);
+            accept_resume(s);
         } else {
             peer_serve(from, events[i].events);
         }

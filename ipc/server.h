@@ -71,11 +71,12 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
 /* Ends all connections (gone() is called for each), removes the socket file it made. Returns NULL. */
 struct ipc_server *ipc_server_free(struct ipc_server *s);
 
-/* Makes and listens on a socket file with this mode. A stale socket (nobody answers) is replaced; a living one is
- * refused. Errors: BUSY (another daemon answers there), DENIED, NOT_FOUND (no such directory), INVALID (path too long).
- */
+/* Makes and listens on a socket file with this mode, with PATH.lock beside it; the server's end removes both. A stale
+ * socket (nobody answers) is replaced; a living one is refused. One listener a server. Errors: BUSY (another daemon has
+ * it), DENIED, NOT_FOUND (no such directory), INVALID (path too long, relative, or taken by another file). */
 int ipc_server_listen(struct ipc_server *s, const char *path, mode_t mode, struct hearth_error *err);
-/* Takes over a listening socket (socket activation). Errors: INVALID when it is not a listening SOCK_SEQPACKET. */
+/* Takes over a listening socket (socket activation); on failure it stays the caller's. Errors: INVALID when it is not a
+ * listening SOCK_SEQPACKET. */
 int ipc_server_adopt(struct ipc_server *s, int fd, struct hearth_error *err);
 /* The path clients connect to. Owned by the server. */
 const char *ipc_server_path(const struct ipc_server *s);
@@ -107,8 +108,9 @@ void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count);
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
                       const char *version, const char *socket, const char *reader, const char *direct_io,
                       const char *backing);
-/* fds are borrowed: the caller closes them afterwards. Refuses (ERROR busy) and dooms a peer that has not read its last
- * descriptors. */
-void ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
+/* fds are borrowed: the caller closes them afterwards. True when they are on their way. Else the client is told BUSY,
+ * or is gone, and what was taken for this reply (a lease) is the caller's to give back. A peer that has not read the
+ * descriptors of earlier replies is ended. */
+bool ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
                         const struct fdlist *fds);
-void ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds);
+bool ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds);

@@ -1,0 +1,110 @@
+/* ipc/accept.c: who may connect.
+ *
+ * A connection that cannot be accepted stays in the kernel's queue, and the listener stays readable. So it is accepted
+ * with a descriptor kept for that, told why, and closed; or where that fails too, nobody is accepted for a while. The
+ * loop never spins, and no client waits for an answer that never comes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "ipc/internal.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+
+#define ACCEPTS_A_TURN 16
+#define PAUSE_NS (100 * NS_PER_MS)
+
+/* One packet to somebody who is not a peer, then the end. */
+static void turn_away(struct ipc_server *s, int fd, struct ipc_cred cred, enum hearth_code code, const char *why) {
+    struct hearth_error err;
+    error_set(&err, code, "%s", why);
+    long n = wire_error(&s->out, 0, &err);
+    if (n > 0)
+        (void)fdlist_send(fd, s->out.buffer, (size_t)n, NULL);
+    log_notice("turned a client away: %s (uid %u, pid %d)", why, (unsigned)cred.uid, (int)cred.pid);
+    hang_up(fd);
+}
+
+static struct ipc_cred cred_of(int fd) {
+    struct ucred c = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+    socklen_t length = sizeof(c);
+    (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &length); /* cannot fail: the socket is a connected one */
+    return (struct ipc_cred){c.pid, c.uid, c.gid};
+}
+
+static void admit(struct ipc_server *s, int fd) {
+    struct ipc_cred cred = cred_of(fd);
+    bool own = cred.uid == geteuid() || cred.uid == 0;
+    unsigned per_uid = s->options.peers_max_per_uid;
+    if (per_uid == 0)
+        per_uid = own ? s->options.peers_max : (s->options.peers_max + 3) / 4;
+    if (s->options.own_uid_only && !own)
+        turn_away(s, fd, cred, HEARTH_E_DENIED, "this daemon serves its own user only");
+    else if (s->n_peers >= s->options.peers_max)
+        turn_away(s, fd, cred, HEARTH_E_BUSY, "the daemon has as many connections as it may");
+    else if (account_peers(s->accounts, cred.uid) >= per_uid)
+        turn_away(s, fd, cred, HEARTH_E_BUSY, "this user has as many connections as it may");
+    else if (!peer_new(s, fd, cred))
+        turn_away(s, fd, cred, HEARTH_E_NO_MEMORY, "the daemon has no memory for a connection");
+}
+
+static void reserve(struct ipc_server *s) {
+    if (s->reserve < 0)
+        s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void watch_listener(struct ipc_server *s, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = &s->listener};
+    if (s->listener >= 0)
+        epoll_ctl(s->epoll, EPOLL_CTL_MOD, s->listener, &event);
+}
+
+static void pause_accepting(struct ipc_server *s, int error) {
+    struct hearth_error err;
+    struct itimerspec soon = {.it_value.tv_nsec = PAUSE_NS};
+    error_errno(&err, error, "no client is accepted for a moment");
+    log_warning("%s", err.message);
+    watch_listener(s, 0);
+    timerfd_settime(s->pause, 0, &soon, NULL);
+}
+
+void accept_resume(struct ipc_server *s) {
+    reserve(s);
+    watch_listener(s, EPOLLIN);
+}
+
+/* With the table full: the client is accepted in the reserve's place, told so, and closed. */
+static int accept_to_refuse(struct ipc_server *s) {
+    if (s->reserve < 0)
+        return -EMFILE;
+    s->reserve = close_fd(s->reserve);
+    int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int r = fd < 0 ? -errno : 0;
+    if (fd >= 0)
+        turn_away(s, fd, cred_of(fd), HEARTH_E_NO_FDS, "the daemon has no free file descriptor for a connection");
+    reserve(s);
+    return r;
+}
+
+void accept_some(struct ipc_server *s) {
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int r = fd < 0 ? -errno : 0;
+        if (fd >= 0)
+            admit(s, fd);
+        else if (r == -EMFILE || r == -ENFILE)
+            r = accept_to_refuse(s);
+        if (r == -EAGAIN)
+            return;
+        if (r < 0 && r != -ECONNABORTED && r != -EINTR) {
+            pause_accepting(s, -r);
+            return;
+        }
+    }
+}
