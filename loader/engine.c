@@ -122,6 +122,7 @@ struct engine *engine_free(struct engine *e) {
         pthread_join(e->hashers[i], NULL);
     if (e->reader) /* else it has never come up, and was joined then */
         pthread_join(e->io_thread, NULL);
+    hold_release(e);
     while (e->devices) {
         struct device *d = e->devices;
         e->devices = d->next;

@@ -120,6 +120,8 @@ struct engine {
     struct stream *streams; /* in the order they came */
     struct device *devices;
     uint64_t reserved; /* of all loads */
+    uint8_t *hold;     /* anonymous, populated memory: engine_hold() */
+    uint64_t hold_bytes, hold_left;
 
     struct reader *reader;
     bool reader_starving; /* it could read more, were there populated memory */
@@ -157,6 +159,12 @@ static inline uint64_t stream_piece_length(const struct stream *s, uint32_t piec
 }
 /* Bytes of a range of an open file that the page cache holds; 0 when the kernel does not tell. */
 uint64_t cached_bytes(int fd, uint64_t offset, uint64_t length);
+
+/* ---- populate.c ---- */
+/* With the lock held: what must still be found, in addition to what is held. */
+uint64_t memory_needed(const struct engine *e, uint64_t more);
+/* With no load running. */
+void hold_release(struct engine *e);
 
 /* ---- schedule.c: all with the lock held; each marks what it returns as BUSY and adds a user ---- */
 bool schedule_populate(struct engine *e, struct stream **s, uint64_t *offset, uint64_t *length);

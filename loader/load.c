@@ -46,9 +46,9 @@ static int reserve(struct load *l, struct hearth_error *err) {
     /* One after the other: of two that fit each alone, the first shall have it. */
     pthread_mutex_lock(&e->admission);
     pthread_mutex_lock(&e->lock);
-    uint64_t others = e->reserved;
+    uint64_t more = memory_needed(e, need);
     pthread_mutex_unlock(&e->lock);
-    int r = memory_limit_check(e->limits_root, others + need, err);
+    int r = memory_limit_check(e->limits_root, more, err);
     if (!r) {
         pthread_mutex_lock(&e->lock);
         e->reserved += need;
@@ -70,9 +70,9 @@ void load_unreserve(struct load *l, uint64_t bytes) {
 
 int memory_still_fits(struct engine *e, struct hearth_error *err) {
     pthread_mutex_lock(&e->lock);
-    uint64_t reserved = e->reserved;
+    uint64_t needed = memory_needed(e, 0);
     pthread_mutex_unlock(&e->lock);
-    return memory_limit_check(e->limits_root, reserved, err);
+    return memory_limit_check(e->limits_root, needed, err);
 }
 
 /* ---- streams ---- */

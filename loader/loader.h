@@ -44,6 +44,11 @@ struct engine_options {
 int engine_new(const struct engine_options *options, struct engine **out, struct hearth_error *err);
 /* Cancels what runs, waits for it, frees. Returns NULL. */
 struct engine *engine_free(struct engine *e);
+/* Holds so much populated memory in advance; loads swap it, piece by piece, for what they populate. On a host that
+ * takes free memory back (a VM with free page reporting), fresh pages cost seconds per GiB, and these do not. Replaces
+ * what is held; 0 gives it back. Blocks while it populates. Errors: BUSY while a load runs; TOO_LARGE; NO_MEMORY.
+ * Thread rule: that of engine_new(). */
+int engine_hold(struct engine *e, uint64_t bytes, struct hearth_error *err);
 /* One line for status: what reads, and why ("io_uring"); what blobs are made of, and why. */
 void engine_describe(struct engine *e, char *reader, size_t reader_size, char *backing, size_t backing_size);
 
