@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "open_fds.h"
+
 #include "artifact/artifact.h"
 #include "artifact/parse.h"
 #include "loader/internal.h"
@@ -173,16 +175,6 @@ static inline struct engine *engine(enum backing_choice backing) {
 
 /* ---- leaks ---- */
 
-static size_t entries(const char *directory) {
-    DIR *d = opendir(directory);
-    assert_non_null(d);
-    size_t n = 0;
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
 /* memfds of ours that are still mapped. */
 static size_t mapped_blobs(void) {
     FILE *f = fopen("/proc/self/maps", "re");
@@ -202,7 +194,7 @@ static int fixture_setup(void **state) {
     on_parse = NULL;
     snprintf(test_dir, sizeof(test_dir), "/var/tmp/hearth-loader-XXXXXX");
     assert_non_null(mkdtemp(test_dir));
-    fds_before = entries("/proc/self/fd");
+    fds_before = open_fds();
     return 0;
 }
 
@@ -215,7 +207,7 @@ static int fixture_teardown(void **state) {
             unlinkat(dirfd(d), x->d_name, 0);
     closedir(d);
     assert_int_equal(rmdir(test_dir), 0);
-    assert_int_equal(entries("/proc/self/fd"), fds_before);
+    assert_int_equal(open_fds(), fds_before);
     assert_int_equal(mapped_blobs(), 0);
     return 0;
 }

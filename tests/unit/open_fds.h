@@ -9,12 +9,16 @@
 #include <cmocka.h>
 #include <dirent.h>
 
-static inline size_t open_fds(void) {
-    DIR *d = opendir("/proc/self/fd");
+static inline size_t directory_entries(const char *path) {
+    DIR *d = opendir(path);
     assert_non_null(d);
     size_t n = 0;
     while (readdir(d))
         n++;
     closedir(d);
     return n;
+}
+
+static inline size_t open_fds(void) {
+    return directory_entries("/proc/self/fd");
 }

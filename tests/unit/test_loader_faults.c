@@ -312,7 +312,7 @@ static void an_engine_that_ends_cancels_what_runs(void **state) {
     (void)state;
     put_file("a.bin", LARGE, 1);
     struct engine *e = engine(BACKING_AUTO);
-    size_t threads = entries("/proc/self/task");
+    size_t threads = directory_entries("/proc/self/task");
     struct waiter w[3] = {WAITER_INIT, WAITER_INIT, WAITER_INIT};
     struct load *l[3];
     for (unsigned i = 0; i < 3; i++)
@@ -326,7 +326,7 @@ static void an_engine_that_ends_cancels_what_runs(void **state) {
         resident_free(r);
         load_free(l[i]);
     }
-    assert_true(entries("/proc/self/task") < threads);
+    assert_true(directory_entries("/proc/self/task") < threads);
 }
 
 int main(void) {
