@@ -214,8 +214,10 @@ static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t 
     } else {
         const struct hearth_msg_attached m = {
             .id = id, .n_files = (uint32_t)g->resident->n_blobs, .n_fds = (uint32_t)n};
-        ipc_reply_attached(p, serial, &m, &fds);
-        handout_refill(&d->handout, g, true, NULL, n);
+        if (!ipc_reply_attached(p, serial, &m, &fds))
+            unlease(d, c, l); /* the client has been told otherwise */
+        else
+            handout_refill(&d->handout, g, true, NULL, n);
     }
     fdlist_deinit(&fds);
 }
@@ -242,8 +244,8 @@ static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
         ipc_reply_error(p, serial, &err);
     } else {
         const struct hearth_msg_fds m = {.id = id, .n_fds = (uint32_t)n};
-        ipc_reply_fds(p, serial, &m, &fds);
-        handout_refill(&d->handout, g, false, files, n);
+        if (ipc_reply_fds(p, serial, &m, &fds))
+            handout_refill(&d->handout, g, false, files, n);
     }
     fdlist_deinit(&fds);
 }

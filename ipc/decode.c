@@ -1,4 +1,5 @@
 /* ipc/decode.c: packets to requests, one function a message. Everything in a packet is a claim until it is checked. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,14 @@ static bool decode_load(struct ipc_peer *p, const struct wire_in *in, const char
     if (request.ref[0] == '\0' || m.flags & ~(HEARTH_LOAD_NO_WAIT | HEARTH_LOAD_PROGRESS) ||
         m.verify > HEARTH_VERIFY_ALWAYS)
         return false;
+    if (m.ref.length >= PATH_MAX) { /* and so every reply that repeats it fits a packet */
+        struct hearth_error err;
+        error_set(&err, HEARTH_E_INVALID, "the reference is longer than a path may be");
+        error_expected(&err, "at most %d bytes", PATH_MAX - 1);
+        error_found(&err, "%u bytes", m.ref.length);
+        ipc_reply_error(p, in->header.serial, &err);
+        return true;
+    }
     s->handler.load(s->user, p, in->header.serial, &request);
     return true;
 }
@@ -122,8 +131,8 @@ static bool decode_hello(struct ipc_peer *p, const struct wire_in *in, const cha
     w->pid = (uint32_t)getpid();
     w->server = wire_put_str(&s->out, s->options.server_version);
     p->greeted = true;
-    if (wire_end(&s->out) > 0)
-        send_packet(p, SEND_QUEUED);
+    wire_end(&s->out);
+    send_packet(p, SEND_QUEUED);
     return true;
 }
 

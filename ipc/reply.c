@@ -1,4 +1,5 @@
-/* ipc/reply.c: answers, as packets. Each is built in the server's one buffer and sent or queued at once. */
+/* ipc/reply.c: answers, as packets. Each is built in the server's one buffer and sent or queued at once. Each is far
+ * smaller than a packet may be: a reference is no longer than a path (decode.c), and all else is our own. */
 #include <errno.h>
 #include <string.h>
 
@@ -11,16 +12,14 @@ static struct wire_out *out_of(struct ipc_peer *p) {
 
 static void finish(struct ipc_peer *p) {
     peer_answered(p);
-    if (wire_end(out_of(p)) > 0)
-        send_packet(p, SEND_QUEUED);
-    else
-        peer_doom(p); /* cannot happen: every reply is far smaller than a packet */
+    wire_end(out_of(p));
+    send_packet(p, SEND_QUEUED);
 }
 
 void ipc_reply_error(struct ipc_peer *p, uint32_t serial, const struct hearth_error *err) {
     peer_answered(p);
-    if (wire_error(out_of(p), serial, err) > 0)
-        send_packet(p, SEND_QUEUED);
+    wire_error(out_of(p), serial, err);
+    send_packet(p, SEND_QUEUED);
 }
 
 static void put_info(struct ipc_peer *p, uint32_t serial, enum hearth_msg_type type, const struct hearth_msg_info *info,
@@ -37,14 +36,14 @@ void ipc_reply_info(struct ipc_peer *p, uint32_t serial, const struct hearth_msg
 
 void ipc_reply_progress(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref) {
     put_info(p, serial, HEARTH_MSG_PROGRESS, info, ref);
-    if (wire_end(out_of(p)) > 0)
-        send_packet(p, SEND_DROPPABLE);
+    wire_end(out_of(p));
+    send_packet(p, SEND_DROPPABLE);
 }
 
 void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref) {
     put_info(p, serial, HEARTH_MSG_INFO, info, ref);
-    if (wire_end(out_of(p)) > 0)
-        send_packet(p, SEND_QUEUED);
+    wire_end(out_of(p));
+    send_packet(p, SEND_QUEUED);
 }
 
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count) {
@@ -76,9 +75,9 @@ static bool finish_fds(struct ipc_peer *p, uint32_t serial, const struct fdlist 
         peer_answered(p);
         return !p->doomed;
     case -EBUSY:
-        peer_answered(p);
-        peer_refuse(p, serial, HEARTH_E_BUSY, "descriptors that were sent earlier have not been read");
-        return false;
+        error_set(&err, HEARTH_E_BUSY, "descriptors that were sent earlier have not been read");
+        error_hint(&err, "read them, then ask again");
+        break;
     case -EAGAIN:
         error_set(&err, HEARTH_E_BUSY, "replies that were sent earlier have not been read");
         error_hint(&err, "read them, then ask again");

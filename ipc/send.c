@@ -22,6 +22,7 @@
 /* A client that reads nothing for a while gets no more PROGRESS above this, so that the socket has room for replies. In
  * the kernel's measure, which counts the buffers that hold the bytes. */
 #define PROGRESS_UNREAD_MAX (32 << 10)
+#define FLUSH_A_TURN 64
 
 /* What the client has not received yet, in the kernel's measure. 0: it has received all. */
 static int unread_bytes(const struct ipc_peer *p) {
@@ -90,8 +91,13 @@ void send_packet(struct ipc_peer *p, enum send_mode mode) {
     const struct wire_out *w = &p->server->out;
     if (p->doomed || p->closing)
         return;
-    if (mode == SEND_DROPPABLE && (p->queue || unread_bytes(p) > PROGRESS_UNREAD_MAX))
-        return;
+    if (mode == SEND_DROPPABLE) {
+        int unread = unread_bytes(p);
+        if (p->queue || unread > PROGRESS_UNREAD_MAX)
+            return;
+        if (unread == 0)
+            refund_fds(p); /* who reads PROGRESS all the time is hardly ever seen to have read all */
+    }
     int r = p->queue ? -EAGAIN : fdlist_send(p->fd, w->buffer, w->used, NULL);
     if (r == -EAGAIN && mode == SEND_QUEUED)
         enqueue(p, w);
@@ -141,16 +147,20 @@ int send_fds(struct ipc_peer *p, const struct fdlist *fds) {
 }
 
 void send_flush(struct ipc_peer *p) {
-    while (p->queue && !p->doomed) {
+    for (int i = 0; p->queue && i < FLUSH_A_TURN; i++) {
         int r = fdlist_send(p->fd, p->queue->data, p->queue->bytes, NULL);
         if (r == -EAGAIN)
             return;
-        if (r < 0)
+        if (r < 0) {
             peer_doom(p);
-        else
-            drop_first(p);
+            return;
+        }
+        drop_first(p);
     }
+    if (p->queue)
+        return;
     if (p->closing)
         peer_doom(p);
-    send_watch(p);
+    else
+        send_watch(p);
 }

@@ -109,8 +109,8 @@ void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_m
                       const char *version, const char *socket, const char *reader, const char *direct_io,
                       const char *backing);
 /* fds are borrowed: the caller closes them afterwards. True when they are on their way. Else the client is told BUSY,
- * or is gone, and what was taken for this reply (a lease) is the caller's to give back. A peer that has not read the
- * descriptors of earlier replies is ended. */
+ * because it has not read what it was sent, or is gone; and what was taken for this reply (a lease) is the caller's to
+ * give back. */
 bool ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
                         const struct fdlist *fds);
 bool ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds);
