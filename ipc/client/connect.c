@@ -25,7 +25,7 @@ static int connect_failed(int sys_errno, const char *path, struct hearth_error *
     case ECONNREFUSED:
     case EPROTOTYPE: /* a socket of another kind */
         code = error_errno(err, sys_errno, "no hearthd answers on the socket");
-        error_hint(err, "start one (hearthd, or systemctl start hearth), or name its socket in HEARTH_SOCKET");
+        error_hint(err, "start one (hearthd, or systemctl start hearthd.socket), or name its socket in HEARTH_SOCKET");
         code = HEARTH_E_NO_DAEMON;
         break;
     case EAGAIN:
