@@ -1,0 +1,212 @@
+/* ipc: every message is decoded to what was meant, and answered as the protocol says. */
+#include <limits.h>
+
+#include "ipc_fixture.h"
+
+static void every_request_gets_its_final_reply(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    int fd = greet(f);
+    for (size_t i = 0; i < N_MESSAGES; i++) {
+        enum hearth_msg_type type = messages[i].request;
+        f->id = 0;
+        assert_true(answered_once(f, fd, f->out.buffer, build(f, type, (uint32_t)i + 100)));
+        assert_int_equal(f->in.header.type == HEARTH_MSG_ERROR, 0);
+        assert_int_equal(f->calls[type], 1);
+        if (type == HEARTH_MSG_WATCH || (type >= HEARTH_MSG_ATTACH && type <= HEARTH_MSG_DETACH) ||
+            type == HEARTH_MSG_EVICT)
+            assert_int_equal(f->id, 77);
+    }
+    assert_int_equal(f->flags, HEARTH_EVICT_FORCE);
+    assert_int_equal(f->n_files, 2);
+    assert_int_equal(f->files[0], 9);
+    assert_int_equal(f->files[1], 4);
+    assert_int_equal(f->server->peers->requests, 0);
+    close(fd);
+}
+
+static void replies_are_of_the_type_that_the_protocol_names(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    int fd = greet(f);
+    for (size_t i = 0; i < N_MESSAGES; i++) {
+        ask(f, fd, messages[i].request, 7);
+        unsigned before = 0;
+        int type;
+        while ((type = reply(f, fd)) != (int)messages[i].final ||
+               (before < 2 && messages[i].request == HEARTH_MSG_LIST))
+            before += type == HEARTH_MSG_INFO || type == HEARTH_MSG_PROGRESS ? 1 : 1000;
+        assert_int_equal(before, messages[i].request == HEARTH_MSG_LIST ? 2 : messages[i].request == HEARTH_MSG_LOAD);
+        assert_int_equal(f->n_fds, type == HEARTH_MSG_ATTACHED || type == HEARTH_MSG_FDS ? 2 : 0);
+        assert_int_equal(reply(f, fd), -EAGAIN);
+    }
+    close(fd);
+}
+
+static void replies_carry_what_the_daemon_says(void **state) {
+    struct fixture *f = *state;
+    struct hearth_msg_welcome welcome;
+    struct hearth_msg_info info;
+    struct hearth_msg_status_reply status;
+    struct hearth_msg_done done;
+    char text[64];
+    start(f);
+    int fd = greet(f);
+    wire_fixed(&f->in, &welcome, sizeof(welcome));
+    assert_int_equal(welcome.version, HEARTH_PROTOCOL_MAX);
+    assert_int_equal(welcome.pid, getpid());
+    assert_int_equal(wire_get_str(&f->in, welcome.server, text, sizeof(text)), 0);
+    assert_string_equal(text, "hearthd test");
+    assert_string_equal(ipc_peer_name(f->server->peers), "a \\x1b[31mtest");
+    assert_int_equal(ipc_peer_cred(f->server->peers).pid, getpid());
+    assert_int_equal(ipc_peer_cred(f->server->peers).uid, getuid());
+    ask(f, fd, HEARTH_MSG_LIST, 2);
+    for (unsigned i = 1; i <= 2; i++) {
+        assert_int_equal(reply(f, fd), HEARTH_MSG_INFO);
+        wire_fixed(&f->in, &info, sizeof(info));
+        assert_int_equal(info.id, i);
+        assert_int_equal(wire_get_str(&f->in, info.ref, text, sizeof(text)), 0);
+        assert_string_equal(text, "/models/a");
+    }
+    assert_int_equal(reply(f, fd), HEARTH_MSG_DONE);
+    wire_fixed(&f->in, &done, sizeof(done));
+    assert_int_equal(done.count, 2);
+    ask(f, fd, HEARTH_MSG_STATUS, 3);
+    assert_int_equal(reply(f, fd), HEARTH_MSG_STATUS_REPLY);
+    wire_fixed(&f->in, &status, sizeof(status));
+    assert_int_equal(status.clients, 1);
+    assert_int_equal(wire_get_str(&f->in, status.socket, text, sizeof(text)), 0);
+    assert_string_equal(text, f->path);
+    assert_int_equal(wire_get_str(&f->in, status.backing, text, sizeof(text)), 0);
+    assert_string_equal(text, "shmem");
+    close(fd);
+}
+
+static void a_load_is_unpacked_whole(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    int fd = greet(f);
+    f->hold = true; /* what a request points to is valid in the server's memory until the next one */
+    ask(f, fd, HEARTH_MSG_LOAD, 2);
+    turn(f);
+    assert_int_equal(f->calls[HEARTH_MSG_LOAD], 1);
+    assert_int_equal(f->load.flags, HEARTH_LOAD_PROGRESS);
+    assert_int_equal(f->load.verify, HEARTH_VERIFY_ALWAYS);
+    assert_string_equal(f->load.ref, "/models/a");
+    assert_int_equal(f->load.n_include, 2);
+    assert_string_equal(f->load.include[0], "*.safetensors");
+    assert_string_equal(f->load.include[1], "*.json");
+    assert_int_equal(f->load.n_exclude, 2);
+    assert_string_equal(f->load.exclude[1], "onnx/*");
+    assert_int_equal(f->load.n_digests, 1);
+    assert_string_equal(f->load.digests[0].path, "model.safetensors");
+    assert_int_equal(f->load.digests[0].sha256[31], 0xab);
+    close(fd);
+}
+
+static void versions_are_negotiated(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    const struct {
+        uint32_t min, max, serial;
+        enum hearth_code code;
+    } ranges[] = {
+        {HEARTH_PROTOCOL_MIN, UINT32_MAX, 1, HEARTH_OK},
+        {0, HEARTH_PROTOCOL_MIN, 1, HEARTH_OK},
+        {HEARTH_PROTOCOL_MAX + 1, HEARTH_PROTOCOL_MAX + 5, 1, HEARTH_E_UNSUPPORTED},
+        {0, HEARTH_PROTOCOL_MIN - 1, 1, HEARTH_E_UNSUPPORTED},
+        {2, 1, 0, HEARTH_E_PROTOCOL},
+    };
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        int fd = dial(f->path);
+        size_t bytes = build_hello(f, ranges[i].min, ranges[i].max);
+        assert_int_equal(send_bytes(fd, f->hello.buffer, bytes), 0);
+        if (ranges[i].code == HEARTH_OK) {
+            assert_int_equal(reply(f, fd), HEARTH_MSG_WELCOME);
+        } else {
+            expect_error(f, fd, ranges[i].serial, ranges[i].code);
+            expect_end(f, fd);
+        }
+        close(fd);
+    }
+}
+
+static void hello_comes_first_and_once(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    for (size_t i = 0; i < N_MESSAGES; i++) {
+        int fd = dial(f->path);
+        assert_false(answered_once(f, fd, f->out.buffer, build(f, messages[i].request, 9)));
+        close(fd);
+    }
+    int fd = greet(f);
+    assert_false(answered_once(f, fd, f->hello.buffer, build_hello(f, 1, 1)));
+    close(fd);
+    assert_int_equal(f->n_marks, 0); /* the daemon heard of none */
+}
+
+static void an_unknown_request_is_refused_and_its_connection_lives(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    int fd = greet(f);
+    const enum hearth_msg_type unknown[] = {0, HEARTH_MSG_STOP + 1, HEARTH_MSG_ERROR - 1, 0xffff};
+    for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
+        ask(f, fd, unknown[i], 40);
+        expect_error(f, fd, 40, HEARTH_E_UNSUPPORTED);
+    }
+    ask(f, fd, HEARTH_MSG_STATUS, 41);
+    assert_int_equal(reply(f, fd), HEARTH_MSG_STATUS_REPLY);
+    close(fd);
+}
+
+static void fields_that_a_client_does_not_know_are_zero(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    int fd = greet(f);
+    size_t bytes = build(f, HEARTH_MSG_ATTACH, 3) - 8; /* an older one, without flags */
+    struct hearth_msg *header = (struct hearth_msg *)(void *)f->out.buffer;
+    header->bytes -= 8;
+    header->fixed_bytes -= 8;
+    assert_true(answered_once(f, fd, f->out.buffer, bytes));
+    assert_int_equal(f->id, 77);
+    assert_int_equal(f->flags, 0);
+    build(f, HEARTH_MSG_ATTACH, 4); /* a newer one, with more at its end */
+    memset(f->out.buffer + bytes + 8, 0xff, 8);
+    header->bytes += 8;
+    header->fixed_bytes += 8;
+    assert_true(answered_once(f, fd, f->out.buffer, bytes + 16));
+    assert_int_equal(f->flags, HEARTH_ATTACH_ALL);
+    close(fd);
+}
+
+static void a_reference_is_no_longer_than_a_path(void **state) {
+    struct fixture *f = *state;
+    char ref[PATH_MAX + 1];
+    start(f);
+    int fd = greet(f);
+    memset(ref, 'x', sizeof(ref));
+    for (size_t length = PATH_MAX - 1; length <= PATH_MAX; length++) {
+        struct hearth_msg_load *m = wire_begin(&f->out, HEARTH_MSG_LOAD, 3, sizeof(*m));
+        m->ref = wire_put_bytes(&f->out, ref, length);
+        size_t bytes = (size_t)wire_end(&f->out);
+        assert_true(answered_once(f, fd, f->out.buffer, bytes)); /* the connection lives either way */
+        assert_int_equal(f->in.header.type, length < PATH_MAX ? HEARTH_MSG_INFO : HEARTH_MSG_ERROR);
+    }
+    assert_int_equal(f->calls[HEARTH_MSG_LOAD], 1);
+    close(fd);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        ipc_test(every_request_gets_its_final_reply),
+        ipc_test(replies_are_of_the_type_that_the_protocol_names),
+        ipc_test(replies_carry_what_the_daemon_says),
+        ipc_test(a_load_is_unpacked_whole),
+        ipc_test(versions_are_negotiated),
+        ipc_test(hello_comes_first_and_once),
+        ipc_test(an_unknown_request_is_refused_and_its_connection_lives),
+        ipc_test(fields_that_a_client_does_not_know_are_zero),
+        ipc_test(a_reference_is_no_longer_than_a_path),
+    };
+    return cmocka_run_group_tests_name("ipc_messages", tests, NULL, NULL);
+}
