@@ -10,6 +10,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
+#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -47,7 +49,7 @@ struct load_bench {
     struct hearth *client;
     struct memory raw;
     struct hold hold;
-    struct samples seconds[CONTENDERS], cpu[CONTENDERS], populate_cpu, hash_cpu, hash_seconds;
+    struct samples seconds[CONTENDERS], cpu[CONTENDERS], populate_cpu, hash_cpu, hash_seconds, sha256_seconds;
 };
 
 static double cpu_now(void) {
@@ -119,6 +121,39 @@ static int run_load(struct load_bench *b, enum contender c) {
     return failed ? bench_fail(b->folder, err.code ? err.message : "load failed") : 0;
 }
 
+#define SHA256_THREADS_MAX 64
+struct sha256_part {
+    pthread_t thread;
+    const char *at;
+    uint64_t bytes;
+};
+
+static void *sha256_part(void *user) {
+    struct sha256_part *p = user;
+    unsigned char digest[32];
+    return EVP_Digest(p->at, p->bytes, digest, NULL, EVP_sha256(), NULL) == 1 ? p : NULL;
+}
+
+/* Seconds that all cores together take for SHA-256 of the artifact's bytes. Cores that share their units are not worth
+ * twice one: so this is measured, not multiplied. */
+static double sha256_all_cores(const struct load_bench *b) {
+    struct sha256_part parts[SHA256_THREADS_MAX];
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t n = cores < 1 ? 1 : cores > SHA256_THREADS_MAX ? SHA256_THREADS_MAX : (size_t)cores;
+    uint64_t begin = clock_now(), each = b->options->bytes / n;
+    bool good = true;
+    for (size_t i = 0; i < n; i++) {
+        parts[i] = (struct sha256_part){.at = b->raw.at + i * each, .bytes = each};
+        if (pthread_create(&parts[i].thread, NULL, sha256_part, &parts[i]) != 0)
+            return NAN;
+    }
+    for (size_t i = 0; i < n; i++) {
+        void *result = NULL;
+        good &= pthread_join(parts[i].thread, &result) == 0 && result;
+    }
+    return good ? (double)(clock_now() - begin) / 1e9 : NAN;
+}
+
 /* What a load cannot avoid, each alone: populating memory of the same kind and one pass of XXH3 over it. */
 static int run_alone(struct load_bench *b) {
     struct memory m = {.fd = -1};
@@ -141,6 +176,7 @@ static int run_alone(struct load_bench *b) {
 #endif
     add(&b->hash_cpu, cpu_now() - cpu);
     add(&b->hash_seconds, (double)(clock_now() - begin) / 1e9);
+    add(&b->sha256_seconds, sha256_all_cores(b));
     return 0;
 }
 
@@ -214,19 +250,17 @@ static void report(struct load_bench *b, struct core_rows *rows) {
     r->value = ratio_median(&b->seconds[LOAD_XXH3], &b->seconds[LOAD_NONE]);
     r->spread = spread;
 
-    /* SHA-256 of all shards at once needs cores x hash rate to reach the disk's rate, with one core's worth to spare.
-     */
+    /* Proving shards at the disk's rate takes that rate from all cores together. */
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    double sha_rate = gb / (samples_median(&b->cpu[LOAD_SHA256]) - samples_median(&b->cpu[LOAD_NONE]));
-    printf(
-        "hash rate, one core: XXH3 %.1f GB/s, SHA-256 with XXH3 %.2f GB/s; x %ld cores = %.2f GB/s; disk %.2f GB/s\n",
-        hash, sha_rate, cores, sha_rate * (double)cores, disk);
+    double sha256 = gb / samples_median(&b->sha256_seconds);
+    printf("rates: XXH3 on one core %.1f GB/s; SHA-256 on all %ld cores %.2f GB/s; disk %.2f GB/s\n", hash, cores,
+           sha256, disk);
     r = core_row(rows, "SHA-256 of shards / off, time", "", 1.15, 1.10);
     r->value = ratio_median(&b->seconds[LOAD_SHA256], &b->seconds[LOAD_NONE]);
     r->spread = spread;
-    r->applies = SHARDS >= 2 * cores && sha_rate * (double)cores >= disk;
-    snprintf(r->note, sizeof(r->note), "%d shards, %ld cores, hashing %.2f GB/s in all, disk %.2f GB/s", SHARDS, cores,
-             sha_rate * (double)cores, disk);
+    r->applies = SHARDS >= 2 * cores && sha256 >= disk;
+    snprintf(r->note, sizeof(r->note), "%d shards, %ld cores, SHA-256 %.2f GB/s on all of them, disk %.2f GB/s", SHARDS,
+             cores, sha256, disk);
 
     struct samples needed = {.n = b->cpu[RAW].n};
     for (size_t i = 0; i < needed.n; i++)
