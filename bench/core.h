@@ -34,6 +34,9 @@ int core_memory(const struct bench_options *o, struct core_rows *rows);
 int make_artifact(const char *folder, uint64_t bytes, unsigned shards);
 void remove_artifact(const char *folder);
 
+/* Runs fio once over these files where it is installed, and prints its rate, or why there is none. */
+void fio_beside(char paths[][4160], size_t n);
+
 /* Loads and returns the id, or 0 with the reason printed. */
 struct hearth;
 uint64_t load_artifact(struct hearth *h, const char *folder, int verify);

@@ -192,6 +192,7 @@ static int setup(struct load_bench *b) {
             return bench_fail(b->paths[i], strerror(errno));
         b->file_bytes[i] = (uint64_t)st.st_size;
     }
+    fio_beside(b->paths, SHARDS);
     if (daemon_start(&b->daemon, o->bin_dir, o->place) < 0)
         return -1;
     struct hearth_error err;
