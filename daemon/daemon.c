@@ -24,6 +24,7 @@
 
 #define SPARES_MAX 1024u
 #define SPARES_SHARE 8
+#define SPARES_AFTER NS_PER_MS /* what a quiet loop waits with making them */
 
 /* ---- the end ---- */
 
@@ -46,6 +47,8 @@ static void wind_down(struct daemon *d) {
 
 static void before_wait(void *user) {
     struct daemon *d = user;
+    if (handout_turn(&d->handout))
+        loop_timer_set(d->loop, &d->spares, clock_now() + SPARES_AFTER);
     if (!d->stopping)
         return;
     if (d->server)
@@ -85,6 +88,10 @@ static void on_watchdog(void *user) {
     struct daemon *d = user;
     service_alive();
     loop_timer_set(d->loop, &d->watchdog, clock_now() + service_watchdog());
+}
+
+static void on_spares(void *user) {
+    (void)user; /* a turn is all they need */
 }
 
 static void on_server(void *user) {
@@ -166,6 +173,7 @@ int daemon_new(const struct options *options, const char *socket, int passed, st
     }
     d->idle = (struct loop_timer){.due = on_idle, .user = d};
     d->watchdog = (struct loop_timer){.due = on_watchdog, .user = d};
+    d->spares = (struct loop_timer){.due = on_spares, .user = d};
     if (options->idle_exit_ns)
         loop_timer_set(d->loop, &d->idle, d->start_ns + options->idle_exit_ns);
     if (service_watchdog())

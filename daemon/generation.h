@@ -40,7 +40,7 @@ struct spares {
     int *fds; /* NULL: none yet */
     unsigned count;
     TAILQ_ENTRY(generation) recent;
-    bool listed;
+    bool listed, due;
 };
 
 struct generation {

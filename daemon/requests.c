@@ -216,8 +216,6 @@ static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t 
             .id = id, .n_files = (uint32_t)g->resident->n_blobs, .n_fds = (uint32_t)n};
         if (!ipc_reply_attached(p, serial, &m, &fds))
             unlease(d, c, l); /* the client has been told otherwise */
-        else
-            handout_refill(&d->handout, g, true, NULL, n);
     }
     fdlist_deinit(&fds);
 }
@@ -244,8 +242,7 @@ static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
         ipc_reply_error(p, serial, &err);
     } else {
         const struct hearth_msg_fds m = {.id = id, .n_fds = (uint32_t)n};
-        if (ipc_reply_fds(p, serial, &m, &fds))
-            handout_refill(&d->handout, g, false, files, n);
+        ipc_reply_fds(p, serial, &m, &fds);
     }
     fdlist_deinit(&fds);
 }

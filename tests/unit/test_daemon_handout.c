@@ -64,7 +64,8 @@ static void attach(struct handout *h, struct thing *t) {
         assert_int_equal(read(fds.fds[i], &content, sizeof(content)), sizeof(content));
         assert_int_equal(content, i);
     }
-    handout_refill(h, &t->g, true, NULL, FILES);
+    assert_true(handout_turn(h)); /* not in the turn that handed them out */
+    assert_false(handout_turn(h));
     fdlist_deinit(&fds);
 }
 
@@ -99,7 +100,8 @@ static void files_come_in_the_order_asked_for_repeats_included(void **state) {
             assert_int_equal(read(fds.fds[i], &content, sizeof(content)), sizeof(content));
             assert_int_equal(content, contents[i]);
         }
-        handout_refill(&h, &t.g, false, files, 4);
+        assert_true(handout_turn(&h));
+        assert_false(handout_turn(&h));
         fdlist_deinit(&fds);
     }
     assert_int_equal(h.spares, 2); /* one a slot, however often it is asked for */
