@@ -18,10 +18,14 @@
 
 void fio_beside(char paths[][4160], size_t n) {
     char command[4096 * 5];
+    struct memory buffers;
+    if (memory_new(&buffers, FIO_MEMORY, huge_page_bytes() != 0, NULL) < 0 || fchmod(buffers.fd, 0600) < 0) {
+        printf("fio is not run beside: no memory for it\n");
+        return;
+    }
     int used = snprintf(command, sizeof(command),
-                        "command -v fio >/dev/null && fio --name=raw --rw=read --direct=1 "
-                        "--ioengine=io_uring --bs=4M --iodepth=8 --iomem=mmap:/proc/%d/fd/%d "
-                        "--output-format=terse --terse-version=3 --filename=",
+                        "command -v fio >/dev/null && fio --name=raw --rw=read --direct=1 --ioengine=io_uring --bs=4M "
+                        "--iodepth=8 --iomem=mmap:/proc/%d/fd/%d --output-format=terse --terse-version=3 --filename=",
                         (int)getpid(), buffers.fd);
     for (size_t i = 0; i < n; i++) /* paths of our own making: no character of theirs means anything to the shell */
         used += snprintf(command + used, sizeof(command) - (size_t)used, "%s%s", i ? ":" : "", paths[i]);
@@ -35,10 +39,10 @@ void fio_beside(char paths[][4160], size_t n) {
             fields[i] = strsep(&rest, ";");
     }
     int status = f ? pclose(f) : -1;
+    memory_drop(&buffers);
     if (status == 0 && fields[FIELD_BANDWIDTH] && strcmp(fields[FIELD_ERROR], "0") == 0)
         printf("fio, the same files, 4 MiB x 8, huge pages: %.2f GB/s\n",
                strtod(fields[FIELD_BANDWIDTH], NULL) * 1024 / 1e9);
     else
         printf("fio is not run beside: %s\n", status == 0 ? "it failed" : "it is not installed, or refuses the job");
-    memory_drop(&buffers);
 }
