@@ -24,7 +24,7 @@
 
 #define SPARES_MAX 1024u
 #define SPARES_SHARE 8
-#define SPARES_AFTER NS_PER_MS /* what a quiet loop waits with making them */
+#define SPARES_AFTER (20 * NS_PER_MS) /* what a quiet loop waits with making them */
 
 /* ---- the end ---- */
 
