@@ -26,27 +26,33 @@
 
 #define HELPER "hearth-parse"
 
-static int find_helper(const char *path, char *buffer, size_t size, struct hearth_error *err) {
-    if (path) {
-        snprintf(buffer, size, "%s", path);
-    } else {
-        ssize_t n = readlink("/proc/self/exe", buffer, size - 1);
-        buffer[n < 0 ? 0 : n] = '\0';
-        char *slash = strrchr(buffer, '/');
-        size_t used = slash ? (size_t)(slash + 1 - buffer) : 0;
-        int length = snprintf(buffer + used, size - used, HELPER);
-        if ((size_t)length >= size - used || access(buffer, X_OK) < 0)
-            snprintf(buffer, size, "%s", HEARTH_LIBEXECDIR "/" HELPER);
-    }
-    if (access(buffer, X_OK) == 0)
-        return 0;
-    int missing = errno;
-    error_set(err, HEARTH_E_SYSTEM, "the parser helper cannot be executed: %s", strerrordesc_np(missing));
+/* The helper is there, or should be, and cannot be used. */
+static int unusable(const char *helper, int sys_errno, const char *what, struct hearth_error *err) {
+    error_set(err, HEARTH_E_SYSTEM, "the parser helper cannot be %s: %s", what, strerrordesc_np(sys_errno));
     if (err)
-        err->sys_errno = missing;
-    error_at(err, buffer, HEARTH_NO_OFFSET);
+        err->sys_errno = sys_errno;
+    error_at(err, helper, HEARTH_NO_OFFSET);
     error_hint(err, "install hearth again; the helper belongs beside the program or in " HEARTH_LIBEXECDIR);
     return HEARTH_E_SYSTEM;
+}
+
+/* Beside the program, as it is built; else where it lies from the program once installed, wherever that was moved to;
+ * else where it was to be installed. */
+static int find_helper(const char *path, char *buffer, size_t size, struct hearth_error *err) {
+    static const char *const places[] = {HELPER, HEARTH_LIBEXEC_FROM_BIN "/" HELPER};
+    if (path) {
+        snprintf(buffer, size, "%s", path);
+        return access(buffer, X_OK) == 0 ? 0 : unusable(buffer, errno, "executed", err);
+    }
+    ssize_t n = readlink("/proc/self/exe", buffer, size - 1);
+    buffer[n < 0 ? 0 : n] = '\0';
+    char *slash = strrchr(buffer, '/');
+    size_t used = slash ? (size_t)(slash + 1 - buffer) : 0;
+    for (size_t i = 0; used > 0 && i < sizeof(places) / sizeof(places[0]); i++)
+        if ((size_t)snprintf(buffer + used, size - used, "%s", places[i]) < size - used && access(buffer, X_OK) == 0)
+            return 0;
+    snprintf(buffer, size, "%s", HEARTH_LIBEXECDIR "/" HELPER);
+    return access(buffer, X_OK) == 0 ? 0 : unusable(buffer, errno, "executed", err);
 }
 
 /* A duplicate above the numbers that the helper's descriptors get, so that placing one cannot close another. */
@@ -117,9 +123,9 @@ int parse_process_start(struct parse_process *p, const char *path, int output, s
         p->pid = 0;
         if (r == EAGAIN || r == ENOMEM)
             return error_set(err, HEARTH_E_NO_MEMORY, "no memory, or no process left, to start the parser helper");
-        int code = error_errno(err, r, "the parser helper cannot be started");
-        error_at(err, program, HEARTH_NO_OFFSET);
-        return code;
+        if (r == EMFILE || r == ENFILE)
+            return error_errno(err, r, "the parser helper cannot be started");
+        return unusable(program, r, "started", err);
     }
     p->pidfd = pidfd_open(p->pid, 0);
     return p->pidfd < 0 ? error_errno(err, errno, "the parser helper cannot be watched") : 0;

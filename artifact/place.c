@@ -98,14 +98,14 @@ int place_open(const struct place *p, const char *path, int flags) {
     return open_beneath(p->repository, full, flags);
 }
 
-/* Inside the snapshot, or directly in the repository's blobs. */
-static bool allowed_in_repository(const struct place *p, const char *real) {
+/* Inside the snapshot, or a file directly in the repository's blobs. */
+static bool allowed_in_repository(const struct place *p, const char *real, const struct stat *st) {
     static const char blobs[] = "blobs/";
     size_t whole = strlen(p->real), root = (size_t)(p->inside - p->real);
     if (strncmp(real, p->real, whole) == 0 && (real[whole] == '/' || real[whole] == '\0'))
         return true;
-    return strncmp(real, p->real, root) == 0 && strncmp(real + root, blobs, strlen(blobs)) == 0 &&
-           !strchr(real + root + strlen(blobs), '/');
+    return !S_ISDIR(st->st_mode) && strncmp(real, p->real, root) == 0 &&
+           strncmp(real + root, blobs, strlen(blobs)) == 0 && !strchr(real + root + strlen(blobs), '/');
 }
 
 int place_stat(const struct place *p, const char *path, struct stat *st) {
@@ -118,7 +118,7 @@ int place_stat(const struct place *p, const char *path, struct stat *st) {
         _cleanup_free_ char *real = descriptor_path(fd);
         if (!real)
             return -errno;
-        if (!allowed_in_repository(p, real))
+        if (!allowed_in_repository(p, real, st))
             return -EXDEV;
     }
     return 0;
