@@ -109,14 +109,21 @@ def bin_dir():
     return path
 
 
+@pytest.fixture(scope="session")
+def sanitizer(bin_dir):
+    """Which sanitizer the programs are built with: asan, tsan, or an empty string."""
+    program = (bin_dir / "hearthd").read_bytes()
+    return "asan" if b"__asan_init" in program else "tsan" if b"__tsan_init" in program else ""
+
+
 @pytest.fixture
 def make_daemon(bin_dir, tmp_path, request):
     """A function that starts a daemon: make_daemon("--budget", "1GiB", name=...). Ended and checked at the end."""
     started = []
 
-    def make(*flags, name=None, ready=True, **keywords):
+    def make(*flags, name=None, ready=True, program=bin_dir / "hearthd", **keywords):
         folder = tmp_path / (name or f"daemon{len(started)}")
-        daemon = Daemon(bin_dir / "hearthd", folder, *flags, **keywords)
+        daemon = Daemon(program, folder, *flags, **keywords)
         started.append(daemon)
         return daemon.wait_ready() if ready else daemon
 

@@ -6,6 +6,7 @@ import socket
 import struct
 
 PACKET_MAX = 65536
+NO_OFFSET = 2**64 - 1
 (HELLO, LOAD, WATCH, ATTACH, FILES, DETACH, LIST, STATUS, EVICT, STOP) = range(1, 11)
 (ERROR, WELCOME, PROGRESS, INFO, ATTACHED, FDS, DONE, STATUS_REPLY) = range(128, 136)
 NO_WAIT, WITH_PROGRESS = 1, 2
@@ -29,11 +30,12 @@ def packet(kind, serial, fixed=b"", tail=b""):
 
 
 class Refused(Exception):
-    """An ERROR reply: .code is its name, the facts are attributes."""
+    """An ERROR reply: .code is its name, the facts are attributes; .offset is None where there is none."""
 
-    def __init__(self, code, message, file, expected, found, hint):
+    def __init__(self, code, message, file, offset, expected, found, hint):
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.file = code, message, file
+        self.offset = None if offset == NO_OFFSET else offset
         self.expected, self.found, self.hint = expected, found, hint
 
 
@@ -58,7 +60,7 @@ class Reply:
     def error(self):
         values = self.unpack("<IiQ10I")
         message, file, expected, found, hint = (self.text(*values[i : i + 2]) for i in range(3, 13, 2))
-        return Refused(CODES[values[0]], message, file, expected, found, hint)
+        return Refused(CODES[values[0]], message, file, values[2], expected, found, hint)
 
 
 class Client:
