@@ -41,12 +41,14 @@ static void wind_down(struct daemon *d) {
     struct hearth_error err = HEARTH_ERROR_INIT;
     error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: hearthd is ending");
     artifacts_evict_all(d->artifacts, &err);
-    loop_unwatch(d->loop, ipc_server_fd(d->server));
     d->server = ipc_server_free(d->server);
+    loop_share(d->loop, NULL, NULL);
 }
 
 static void before_wait(void *user) {
     struct daemon *d = user;
+    if (d->server)
+        ipc_server_turn(d->server);
     if (handout_turn(&d->handout))
         loop_timer_set(d->loop, &d->spares, clock_now() + SPARES_AFTER);
     if (!d->stopping)
@@ -94,9 +96,9 @@ static void on_spares(void *user) {
     (void)user; /* a turn is all they need */
 }
 
-static void on_server(void *user) {
+static void on_server(void *user, const struct epoll_event *event) {
     struct daemon *d = user;
-    ipc_server_dispatch(d->server);
+    ipc_server_event(d->server, event);
 }
 
 /* ---- the start ---- */
@@ -120,14 +122,14 @@ static int take_signals(struct daemon *d, struct hearth_error *err) {
 }
 
 static int listen_somewhere(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
-    const struct ipc_options options = {.own_uid_only = true, .server_version = "hearthd " HEARTH_VERSION};
+    const struct ipc_options options = {
+        .own_uid_only = true, .server_version = "hearthd " HEARTH_VERSION, .epoll = loop_share(d->loop, on_server, d)};
     int r = ipc_server_new(&options, &daemon_requests, d, &d->server, err);
     if (r) {
         close_fd(passed);
         return r;
     }
-    r = passed >= 0 ? ipc_server_adopt(d->server, passed, err) : ipc_server_listen(d->server, socket, 0600, err);
-    return r ? r : loop_watch(d->loop, ipc_server_fd(d->server), on_server, d, err);
+    return passed >= 0 ? ipc_server_adopt(d->server, passed, err) : ipc_server_listen(d->server, socket, 0600, err);
 }
 
 static int start(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {

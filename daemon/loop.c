@@ -13,6 +13,8 @@
 #include "util/clock.h"
 #include "util/error.h"
 
+#define EVENTS_A_TURN 64
+
 struct watch {
     int fd; /* -1: free */
     loop_call ready;
@@ -23,6 +25,8 @@ struct loop {
     int epoll, posted_fd;
     bool quit;
     struct watch watches[LOOP_WATCHES_MAX];
+    loop_event shared; /* events of others' descriptors */
+    void *shared_user;
     struct loop_timer *timers;
     pthread_mutex_t lock; /* guards what follows */
     struct loop_job *posted, **posted_end;
@@ -101,6 +105,24 @@ void loop_unwatch(struct loop *l, int fd) {
         }
 }
 
+const int *loop_share(struct loop *l, loop_event event, void *user) {
+    l->shared = event;
+    l->shared_user = user;
+    return &l->epoll;
+}
+
+static void serve(struct loop *l, const struct epoll_event *event) {
+    uintptr_t at = (uintptr_t)event->data.ptr;
+    if (at < (uintptr_t)l->watches || at >= (uintptr_t)(l->watches + LOOP_WATCHES_MAX)) {
+        if (l->shared)
+            l->shared(l->shared_user, event);
+        return;
+    }
+    const struct watch *w = event->data.ptr;
+    if (w->fd >= 0) /* not dropped earlier in this turn */
+        w->ready(w->user);
+}
+
 void loop_post(struct loop *l, struct loop_job *job) {
     job->next = NULL;
     pthread_mutex_lock(&l->lock);
@@ -139,7 +161,7 @@ static void run_timers(struct loop *l) {
 }
 
 int loop_run(struct loop *l, loop_call turn, void *user, struct hearth_error *err) {
-    struct epoll_event events[LOOP_WATCHES_MAX];
+    struct epoll_event events[EVENTS_A_TURN];
     for (l->quit = false;;) {
         if (turn)
             turn(user);
@@ -149,14 +171,11 @@ int loop_run(struct loop *l, loop_call turn, void *user, struct hearth_error *er
         for (const struct loop_timer *t = l->timers; t; t = t->next)
             if (timer_is_on(t) && t->at < nearest)
                 nearest = t->at;
-        int n = epoll_wait(l->epoll, events, LOOP_WATCHES_MAX, clock_poll_ms(nearest));
+        int n = epoll_wait(l->epoll, events, EVENTS_A_TURN, clock_poll_ms(nearest));
         if (n < 0 && errno != EINTR)
             return error_errno(err, errno, "the event loop cannot wait");
-        for (int i = 0; i < n; i++) {
-            const struct watch *w = events[i].data.ptr;
-            if (w->fd >= 0) /* not dropped earlier in this turn */
-                w->ready(w->user);
-        }
+        for (int i = 0; i < n; i++)
+            serve(l, &events[i]);
         run_timers(l);
     }
 }

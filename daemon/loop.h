@@ -23,6 +23,11 @@ struct loop *loop_free(struct loop *l);
 #define LOOP_WATCHES_MAX 8
 int loop_watch(struct loop *l, int fd, loop_call ready, void *user, struct hearth_error *err);
 void loop_unwatch(struct loop *l, int fd);
+/* The loop's epoll set, for one module that puts descriptors of its own there, each with a pointer of its own as data;
+ * their events come through event(). NULL: nobody any more. */
+struct epoll_event;
+typedef void (*loop_event)(void *user, const struct epoll_event *event);
+const int *loop_share(struct loop *l, loop_event event, void *user);
 
 /* Work from another thread. It lives in the caller's memory, and may be posted again once it ran. */
 struct loop_job {

@@ -32,6 +32,12 @@ static int watch(struct ipc_server *s, int *fd) {
     return epoll_ctl(s->epoll, EPOLL_CTL_ADD, *fd, &event);
 }
 
+static void unwatch(struct ipc_server *s, int fd) {
+    if (fd >= 0)
+        epoll_ctl(s->epoll, EPOLL_CTL_DEL, fd, NULL);
+    close_fd(fd);
+}
+
 int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *handler, void *user,
                    struct ipc_server **out, struct hearth_error *err) {
     struct ipc_server *s = calloc(1, sizeof(*s));
@@ -44,7 +50,7 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
     s->user = user;
     s->listener = s->lock = -1;
     s->unread_fds_uid_max = unread_fds_limit();
-    s->epoll = epoll_create1(EPOLL_CLOEXEC);
+    s->epoll = options->epoll ? *options->epoll : epoll_create1(EPOLL_CLOEXEC);
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->pause = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -58,7 +64,7 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
     return 0;
 }
 
-static void free_doomed(struct ipc_server *s) {
+void ipc_server_turn(struct ipc_server *s) {
     struct ipc_peer *next;
     while (s->any_doomed) { /* gone() may doom others */
         s->any_doomed = false;
@@ -80,32 +86,36 @@ struct ipc_server *ipc_server_free(struct ipc_server *s) {
     }
     assert(!s->accounts);
     close_fd(s->reserve);
-    close_fd(s->pause);
-    close_fd(s->wake);
-    close_fd(s->epoll);
+    unwatch(s, s->pause);
+    unwatch(s, s->wake);
+    if (!s->options.epoll)
+        close_fd(s->epoll);
     free(s->scratch);
     free(s);
     return NULL;
 }
 
+void ipc_server_event(struct ipc_server *s, const struct epoll_event *event) {
+    void *from = event->data.ptr;
+    uint64_t count;
+    if (from == &s->listener) {
+        accept_some(s);
+    } else if (from == &s->wake) {
+        (void)eventfd_read(s->wake, &count);
+    } else if (from == &s->pause) {
+        (void)!read(s->pause, &count, sizeof(count));
+        accept_resume(s);
+    } else {
+        peer_serve(from, event->events);
+    }
+}
+
 void ipc_server_dispatch(struct ipc_server *s) {
     struct epoll_event events[EVENTS_A_TURN];
-    uint64_t count;
     int n = epoll_wait(s->epoll, events, EVENTS_A_TURN, 0);
-    for (int i = 0; i < n; i++) {
-        void *from = events[i].data.ptr;
-        if (from == &s->listener) {
-            accept_some(s);
-        } else if (from == &s->wake) {
-            (void)eventfd_read(s->wake, &count);
-        } else if (from == &s->pause) {
-            (void)!read(s->pause, &count, sizeof(count));
-            accept_resume(s);
-        } else {
-            peer_serve(from, events[i].events);
-        }
-    }
-    free_doomed(s);
+    for (int i = 0; i < n; i++)
+        ipc_server_event(s, &events[i]);
+    ipc_server_turn(s);
 }
 
 int ipc_server_fd(const struct ipc_server *s) {

@@ -63,6 +63,7 @@ struct ipc_options {
     unsigned peers_max_per_uid; /* default: peers_max for the daemon's own uid and root, else a quarter */
     bool own_uid_only;          /* refuse every uid but the daemon's own and root (a user's daemon) */
     const char *server_version; /* "hearthd 0.1.0" for WELCOME; borrowed, static */
+    const int *epoll;           /* the set of an event loop to share; NULL: one of its own */
 };
 
 /* Errors: NO_MEMORY, NO_FDS, SYSTEM. `handler` is copied. */
@@ -81,9 +82,15 @@ int ipc_server_adopt(struct ipc_server *s, int fd, struct hearth_error *err);
 /* The path clients connect to. Owned by the server. */
 const char *ipc_server_path(const struct ipc_server *s);
 
-/* One descriptor that polls readable when there is work (an epoll of its own), and serving it. */
+/* With an epoll set of its own: one descriptor that polls readable when there is work, and serving it. */
 int ipc_server_fd(const struct ipc_server *s);
 void ipc_server_dispatch(struct ipc_server *s);
+/* With a shared set: serves one event, whose data.ptr the server put there; and ends a turn, once all the events of one
+ * wait have been served. A set inside of a set would cost two calls a request, and let the scheduler take the daemon to
+ * another CPU than its client's: the kernel passes on the hint that the waker is about to sleep for one level only. */
+struct epoll_event;
+void ipc_server_event(struct ipc_server *s, const struct epoll_event *event);
+void ipc_server_turn(struct ipc_server *s);
 unsigned ipc_server_peers(const struct ipc_server *s);
 
 struct ipc_cred {
