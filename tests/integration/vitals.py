@@ -2,13 +2,18 @@
 input: after each, nothing is published, all is as it was before, and the daemon serves a good artifact.
 """
 
+import json
 import os
 import pathlib
+import subprocess
+import sys
 
 import packets
 import pytest
 from conftest import children_of, wait_until
 from packets import Client, Refused
+
+WORKER = str(pathlib.Path(__file__).with_name("worker.py"))
 
 
 def rss_shmem(pid):
@@ -66,7 +71,7 @@ class Guard:
 
     def __init__(self, daemon, good):
         self.daemon, self.good = daemon, good
-        self.socket, self.pid = daemon.socket, daemon.pid
+        self.socket, self.pid, self.env = daemon.socket, daemon.pid, daemon.env
         self.serve()
         self.before = None
         self.settle()
@@ -141,3 +146,55 @@ def guarded(make_daemon, good):
 @pytest.fixture
 def guard(guarded):
     return guarded()
+
+
+class Worker:
+    """A process that runs worker.py; .tensors is what it sees."""
+
+    def __init__(self, bin_dir, sanitizer, daemon, ref, stage=None):
+        env = dict(daemon.env)
+        if sanitizer:  # the library's runtime must be there before Python
+            name = {"asan": "libasan.so", "tsan": "libtsan.so"}[sanitizer]
+            path = subprocess.run(["cc", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout
+            env["LD_PRELOAD"] = path.strip()
+            env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # Python's own
+        command = [sys.executable, WORKER, str(bin_dir.parent / "lib/libhearth.so.0"), daemon.socket, str(ref)]
+        self.process = subprocess.Popen(
+            command + ([stage] if stage else []), env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self.process.pid
+
+    def said(self):
+        """What it says next."""
+        line = self.process.stdout.readline()
+        assert line, f"the worker ended with {self.process.wait()}"
+        return json.loads(line)
+
+    def again(self):
+        """What it sees now."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.said()
+
+    def end(self, kill=False):
+        if kill:
+            self.process.kill()
+        self.process.stdin.close()
+        status = self.process.wait(60)
+        self.process.stdout.close()
+        return status
+
+
+@pytest.fixture
+def worker(bin_dir, sanitizer):
+    """worker(daemon, ref) is a serving process; ended with the test."""
+    started = []
+
+    def start(daemon, ref, stage=None):
+        started.append(Worker(bin_dir, sanitizer, daemon, ref, stage))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.returncode is None:
+            one.end(kill=True)
