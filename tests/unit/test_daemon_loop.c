@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "daemon/loop.h"
@@ -128,12 +129,33 @@ static void a_descriptor_that_is_dropped_is_served_no_more(void **state) {
     close(ends[1]);
 }
 
+static void on_shared(void *user, const struct epoll_event *event) {
+    assert_ptr_equal(event->data.ptr, user);
+    ran++;
+    loop_quit(loop);
+}
+
+static void a_module_that_shares_the_set_gets_its_own_events(void **state) {
+    (void)state;
+    int ends[2], own;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &own};
+    assert_int_equal(pipe(ends), 0);
+    const int *set = loop_share(loop, on_shared, &own);
+    assert_int_equal(epoll_ctl(*set, EPOLL_CTL_ADD, ends[0], &event), 0);
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    assert_int_equal(loop_run(loop, NULL, NULL, NULL), 0);
+    assert_int_equal(ran, 1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(work_of_every_thread_runs_once, make, unmake),
         cmocka_unit_test_setup_teardown(timers_are_never_early_and_each_is_due_once, make, unmake),
         cmocka_unit_test_setup_teardown(work_that_posts_itself_starves_nobody, make, unmake),
         cmocka_unit_test_setup_teardown(a_descriptor_that_is_dropped_is_served_no_more, make, unmake),
+        cmocka_unit_test_setup_teardown(a_module_that_shares_the_set_gets_its_own_events, make, unmake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
