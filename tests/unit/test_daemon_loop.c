@@ -137,16 +137,16 @@ static void on_shared(void *user, const struct epoll_event *event) {
 
 static void a_module_that_shares_the_set_gets_its_own_events(void **state) {
     (void)state;
-    int ends[2], own;
+    int pair[2], own;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &own};
-    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(pipe(pair), 0);
     const int *set = loop_share(loop, on_shared, &own);
-    assert_int_equal(epoll_ctl(*set, EPOLL_CTL_ADD, ends[0], &event), 0);
-    assert_int_equal(write(ends[1], "x", 1), 1);
+    assert_int_equal(epoll_ctl(*set, EPOLL_CTL_ADD, pair[0], &event), 0);
+    assert_int_equal(write(pair[1], "x", 1), 1);
     assert_int_equal(loop_run(loop, NULL, NULL, NULL), 0);
     assert_int_equal(ran, 1);
-    close(ends[0]);
-    close(ends[1]);
+    close(pair[0]);
+    close(pair[1]);
 }
 
 int main(void) {
