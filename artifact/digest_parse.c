@@ -9,6 +9,7 @@
 #include "util/array.h"
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/path.h"
 #include "util/text.h"
 
 #define HEX_DIGITS 64

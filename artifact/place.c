@@ -123,18 +123,3 @@ int place_stat(const struct place *p, const char *path, struct stat *st) {
     }
     return 0;
 }
-
-void path_tidy(char *path) {
-    char *start = path + (*path == '/'), *to = start;
-    for (const char *from = start; *from;) {
-        size_t n = strcspn(from, "/");
-        if (n > 0 && !(n == 1 && *from == '.')) {
-            if (to != start)
-                *to++ = '/';
-            memmove(to, from, n);
-            to += n;
-        }
-        from += n + (from[n] == '/');
-    }
-    *to = '\0';
-}

@@ -32,7 +32,3 @@ int place_open(const struct place *p, const char *path, int flags);
 
 /* The path that a descriptor was opened by, without links: a new string, or NULL with errno set. */
 char *descriptor_path(int fd);
-
-/* Takes doubled slashes, "." parts and a '/' at the end out, in place. ".." stays: behind a link it is not what it
- * seems. */
-void path_tidy(char *path);

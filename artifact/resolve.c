@@ -16,6 +16,7 @@
 #include "artifact/walk.h"
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/path.h"
 
 DEFINE_CLEANUP(struct artifact *, cleanup_artifact, artifact_free)
 

@@ -133,11 +133,5 @@ int cli_lookup(struct cli *c, struct hearth *h, const char *argument, struct hea
 
 /* True when the argument is not a path that exists but an id. */
 bool argument_is_id(const char *argument, uint64_t *id);
-/* An argument as a reference for the daemon: what exists as a path becomes absolute and tidy, so that one place has one
- * name; links in it stay, for "latest" may be one. Anything else is left alone. */
-int cli_reference(const char *argument, char out[HEARTH_REF_MAX], struct hearth_error *err);
-/* Takes doubled slashes and "." parts out of an absolute path, and ".." parts with what they lead back from, which is
- * asked of the file system: behind a link ".." is not what it seems. */
-void reference_tidy(char path[HEARTH_REF_MAX]);
 /* The argument as an absolute path, whether or not it exists. */
 int absolute_path(const char *argument, char *out, size_t size, struct hearth_error *err);

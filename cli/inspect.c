@@ -132,7 +132,7 @@ uint32_t *inspection_tensors(const struct inspection *in) {
 
 static int inspect(struct cli *c, struct hearth_error *err) {
     char ref[HEARTH_REF_MAX];
-    int r = cli_reference(c->options.operands[0], ref, err);
+    int r = hearth_ref_from_argument(c->options.operands[0], ref, sizeof(ref), err);
     if (r != 0)
         return r;
     if (ref[0] != '/') {

@@ -56,8 +56,6 @@ static int wait_until_done(struct cli *c, struct hearth *h, struct waiting *w, i
         int ready = poll(fds, 2, clock_poll_ms(c->deadline));
         if (ready < 0 && errno != EINTR)
             return error_errno(w->err, errno, "cannot wait for the daemon");
-        if (ready == 0 && clock_now() >= c->deadline)
-            return error_set(w->err, HEARTH_E_TIMEOUT, "it was not resident in time");
         if (ready > 0 && fds[1].revents) {
             int r = interrupted(c, signals, w->err);
             if (r != 0)
@@ -72,6 +70,8 @@ static int wait_until_done(struct cli *c, struct hearth *h, struct waiting *w, i
                 return r;
             }
         }
+        if (!w->done && clock_now() >= c->deadline)
+            return error_set(w->err, HEARTH_E_TIMEOUT, "it was not resident in time");
     }
     return w->result;
 }
@@ -119,7 +119,7 @@ int cli_load(struct cli *c, struct hearth **h, const char *argument, struct hear
     struct waiting w = {.info = out, .err = err};
     progress_init(&w.progress, c->options.progress, c->options.quiet);
     char ref[HEARTH_REF_MAX];
-    int r = cli_reference(argument, ref, err);
+    int r = hearth_ref_from_argument(argument, ref, sizeof(ref), err);
     if (r == 0)
         r = load_reference(c, *h, ref, &w);
     if (!w.done) { /* the request may be under way, and knows `w` */

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/path.h"
 
 struct list {
     struct hearth_info *items;
@@ -55,7 +56,7 @@ static bool names(const struct hearth_info *info, const char *argument, const ch
         return false;
     char ref[HEARTH_REF_MAX];
     memcpy(ref, info->ref, sizeof(ref));
-    reference_tidy(ref);
+    path_settle(ref);
     return strcmp(ref, path) == 0;
 }
 
@@ -68,7 +69,7 @@ int cli_lookup(struct cli *c, struct hearth *h, const char *argument, struct hea
         int r = absolute_path(argument, path, sizeof(path), err);
         if (r != 0)
             return r;
-        reference_tidy(path);
+        path_settle(path);
     }
     _cleanup_free_ struct hearth_info *all = NULL;
     size_t n_all;

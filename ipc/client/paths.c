@@ -1,10 +1,10 @@
 /* ipc/client/paths.c: what a person typed, and where sockets are. */
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "ipc/client/client.h"
+#include "util/path.h"
 #include "util/socket_path.h"
 
 int hearth_default_socket(bool system_wide, char *buffer, size_t size, struct hearth_error *err) {
@@ -13,25 +13,22 @@ int hearth_default_socket(bool system_wide, char *buffer, size_t size, struct he
 
 int hearth_ref_from_argument(const char *argument, char *buffer, size_t size, struct hearth_error *err) {
     struct stat st;
+    char path[HEARTH_REF_MAX];
     _cleanup_free_ char *cwd = NULL;
-    const char *rest = argument;
     /* lstat: a link that leads nowhere is a path too, and the daemon then says what is wrong with it. */
-    if (argument[0] != '/' && lstat(argument, &st) == 0) {
-        cwd = getcwd(NULL, 0);
-        if (!cwd)
-            return error_errno(err, errno, "cannot tell the current directory");
-        while (rest[0] == '.' && rest[1] == '/')
-            rest += 1 + strspn(rest + 1, "/");
-        if (strcmp(rest, ".") == 0)
-            rest = "";
+    if (argument[0] != '/' && lstat(argument, &st) == 0 && !(cwd = getcwd(NULL, 0)))
+        return error_errno(err, errno, "cannot tell the current directory");
+    int n = snprintf(path, sizeof(path), "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", argument);
+    if (n > 0 && (size_t)n < sizeof(path)) {
+        if (path[0] == '/')
+            path_settle(path);
+        n = snprintf(buffer, size, "%s", path);
     }
-    bool root = cwd && strcmp(cwd, "/") == 0;
-    const char *separator = !cwd || root || rest[0] == '\0' ? "" : "/";
-    int n = snprintf(buffer, size, "%s%s%s", cwd ? cwd : "", separator, rest);
-    if (n < 0 || (size_t)n >= size) {
+    size_t room = size < sizeof(path) ? size : sizeof(path);
+    if (n < 0 || (size_t)n >= room) {
         error_set(err, HEARTH_E_INVALID, "the reference is too long");
         error_at(err, argument, HEARTH_NO_OFFSET);
-        error_expected(err, "at most %zu bytes", size > 0 ? size - 1 : 0);
+        error_expected(err, "at most %zu bytes", room > 0 ? room - 1 : 0);
         error_found(err, "%d bytes", n);
         return HEARTH_E_INVALID;
     }
