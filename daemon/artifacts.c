@@ -114,6 +114,14 @@ static void finish_all(struct generation *g, const struct hearth_error *err) {
         finish(g, w, err);
 }
 
+static int gone(const struct generation *g, struct hearth_error *err) {
+    char id[ID_TEXT_BYTES];
+    error_set(err, HEARTH_E_NOT_FOUND, "artifact %s was evicted", format_id(g->id, id));
+    error_at(err, g->spec->ref, HEARTH_NO_OFFSET);
+    error_hint(err, "load it again; it gets a new id");
+    return HEARTH_E_NOT_FOUND;
+}
+
 /* Tells a waiter how things stand: at once with the end, if it has come, else with the id. */
 static void tell(struct generation *g, struct waiter *w) {
     struct artifacts *a = g->artifacts;
@@ -121,6 +129,10 @@ static void tell(struct generation *g, struct waiter *w) {
         finish(g, w, g->reason);
     } else if (g->state == HEARTH_STATE_RESIDENT) {
         finish(g, w, NULL);
+    } else if (g->state == HEARTH_STATE_GONE) {
+        struct hearth_error err = HEARTH_ERROR_INIT;
+        gone(g, &err);
+        finish(g, w, &err);
     } else if (g->state != HEARTH_STATE_RESOLVING && w->no_wait) {
         g->keep = true;
         finish(g, w, NULL);
@@ -395,17 +407,21 @@ static void abandon(struct generation *g) {
     drop(g);
 }
 
-void artifacts_forget(struct artifacts *a, const void *client) {
+void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, const struct hearth_error *why) {
     for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
         next = TAILQ_NEXT(g, link);
         bool left = false;
         for (struct waiter *w = TAILQ_FIRST(&g->waiters), *after; w; w = after) {
             after = TAILQ_NEXT(w, link);
-            if (w->client != client)
+            if (w->client != client || (serial && w->serial != serial))
                 continue;
-            TAILQ_REMOVE(&g->waiters, w, link);
-            free(w);
             left = true;
+            if (why) {
+                finish(g, w, why);
+            } else {
+                TAILQ_REMOVE(&g->waiters, w, link);
+                free(w);
+            }
         }
         if (left && !g->keep && TAILQ_EMPTY(&g->waiters))
             abandon(g);
@@ -424,7 +440,7 @@ int artifacts_lease(struct generation *g, struct hearth_error *err) {
         return g->reason->code;
     }
     if (g->state == HEARTH_STATE_GONE)
-        return error_set(err, HEARTH_E_NOT_FOUND, "artifact %s was evicted", format_id(g->id, id));
+        return gone(g, err);
     return error_set(err, HEARTH_E_BUSY, "artifact %s is %s, not resident yet", format_id(g->id, id),
                      hearth_state_name(g->state));
 }

@@ -74,8 +74,9 @@ struct generation *artifacts_next(struct artifacts *a, const struct generation *
 /* A request, as a waiter to be copied: the fields up to no_wait. Always ends in finished(). */
 void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request);
 void artifacts_watch(struct artifacts *a, struct generation *g, const struct waiter *request);
-/* Forgets all requests of a client, and cancels what only it waited for. */
-void artifacts_forget(struct artifacts *a, const void *client);
+/* Ends a client's waiting for one request, or with serial 0 for all, and cancels what nobody else waits for. With `why`
+ * it is told, else finished() is not called. */
+void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, const struct hearth_error *why);
 
 /* Errors: BUSY (not resident yet), NOT_FOUND (gone), the load's own when it failed. */
 int artifacts_lease(struct generation *g, struct hearth_error *err);

@@ -29,7 +29,7 @@ struct daemon {
     unsigned leases;
     unsigned loads_direct, loads_buffered; /* that ended well, by how they were read */
     uint64_t start_ns;
-    uint64_t used_ns; /* when the last lease or load ended */
+    uint64_t used_ns; /* when the last load was asked for, or a load, lease or its client ended */
     char reader[ENGINE_TEXT_BYTES], backing[ENGINE_TEXT_BYTES];
     int signal_fd;
     bool stopping;

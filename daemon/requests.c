@@ -94,6 +94,7 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
                                  .serial = serial,
                                  .progress = request->flags & HEARTH_LOAD_PROGRESS,
                                  .no_wait = request->flags & HEARTH_LOAD_NO_WAIT};
+        d->used_ns = clock_now();
         artifacts_load(d->artifacts, &spec, &w);
     }
 }
@@ -108,6 +109,15 @@ static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
         artifacts_watch(d->artifacts, g, &(struct waiter){.client = c, .serial = serial, .progress = true});
     else
         reply_no_memory(p, serial);
+}
+
+static void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
+    struct daemon *d = user;
+    struct client *c = ipc_peer_data(p);
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    error_set(&err, HEARTH_E_CANCELLED, "the client took its request back");
+    if (c)
+        artifacts_forget(d->artifacts, c, serial, &err);
 }
 
 static void answer_progress(void *user, const struct waiter *w, const struct generation *g) {
@@ -247,19 +257,13 @@ static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     fdlist_deinit(&fds);
 }
 
-static void on_detach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+static void on_detach(void *user, struct ipc_peer *p, uint64_t id) {
     struct daemon *d = user;
-    struct hearth_error err = HEARTH_ERROR_INIT;
     struct client *c = ipc_peer_data(p);
     struct generation *g = artifacts_find(d->artifacts, id);
     struct lease *l = c && g ? client_lease(c, g) : NULL;
-    if (!l) {
-        error_set(&err, HEARTH_E_INVALID, "this connection has no lease on the artifact");
-        ipc_reply_error(p, serial, &err);
-        return;
-    }
-    unlease(d, c, l);
-    ipc_reply_done(p, serial, 0);
+    if (l)
+        unlease(d, c, l);
 }
 
 static void on_gone(void *user, struct ipc_peer *p) {
@@ -267,7 +271,8 @@ static void on_gone(void *user, struct ipc_peer *p) {
     struct client *c = ipc_peer_data(p);
     if (!c)
         return;
-    artifacts_forget(d->artifacts, c);
+    d->used_ns = clock_now();
+    artifacts_forget(d->artifacts, c, 0, NULL);
     while (c->n_leases)
         unlease(d, c, &c->leases[0]);
     client_free(c);
@@ -362,5 +367,6 @@ const struct ipc_handler daemon_requests = {
     .status = on_status,
     .evict = on_evict,
     .stop = on_stop,
+    .cancel = on_cancel,
     .gone = on_gone,
 };

@@ -143,7 +143,6 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
     union {
         struct hearth_msg_watch watch;
         struct hearth_msg_attach attach;
-        struct hearth_msg_detach detach;
         struct hearth_msg_list list;
         struct hearth_msg_status status;
         struct hearth_msg_evict evict;
@@ -164,10 +163,6 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         if (m.attach.flags & ~HEARTH_ATTACH_ALL || m.attach.reserved)
             return false;
         h->attach(user, p, serial, m.attach.id, m.attach.flags);
-        return true;
-    case HEARTH_MSG_DETACH:
-        wire_fixed(in, &m.detach, sizeof(m.detach));
-        h->detach(user, p, serial, m.detach.id);
         return true;
     case HEARTH_MSG_LIST:
         wire_fixed(in, &m.list, sizeof(m.list));
@@ -202,6 +197,24 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
     }
 }
 
+/* What a client gives up. */
+static bool decode_farewell(struct ipc_peer *p, const struct wire_in *in, const char **why) {
+    const struct ipc_handler *h = &p->server->handler;
+    if (in->header.type == HEARTH_MSG_DETACH) {
+        struct hearth_msg_detach m;
+        wire_fixed(in, &m, sizeof(m));
+        h->detach(p->server->user, p, m.id);
+        return true;
+    }
+    struct hearth_msg_cancel m;
+    wire_fixed(in, &m, sizeof(m));
+    *why = "a CANCEL names no request, or has a reserved field that is not 0";
+    if (m.serial == 0 || m.reserved)
+        return false;
+    h->cancel(p->server->user, p, m.serial);
+    return true;
+}
+
 bool decode(struct ipc_peer *p, size_t bytes, const char **why) {
     struct wire_in in;
     *why = "the header contradicts the packet";
@@ -218,6 +231,8 @@ bool decode(struct ipc_peer *p, size_t bytes, const char **why) {
     *why = "replies are for the daemon to send";
     if (in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_STATUS_REPLY)
         return false;
+    if (in.header.type == HEARTH_MSG_DETACH || in.header.type == HEARTH_MSG_CANCEL)
+        return decode_farewell(p, &in, why);
     peer_asked(p);
     if (p->requests > REQUESTS_MAX || p->account->requests > REQUESTS_UID_MAX) {
         struct hearth_error err;

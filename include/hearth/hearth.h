@@ -22,6 +22,7 @@
  *
  * TIME. A deadline is an absolute CLOCK_MONOTONIC time in nanoseconds; HEARTH_NO_DEADLINE waits for ever. A call whose
  * deadline passes returns HEARTH_E_TIMEOUT; its late reply is dropped when it comes, and the connection stays usable.
+ * What it asked for is taken back: a load ends unless others wait for it, a lease that comes late is returned.
  *
  * OWNERSHIP. A `struct hearth *` is one connection, owned by who connected. An artifact belongs to its
  * connection; release it before you close (close releases what is left). Pointers into an artifact (names, shapes,
@@ -89,8 +90,9 @@ HEARTH_API const char *hearth_socket_path(const struct hearth *h);
  * Writes at most `size` bytes with a NUL. Errors: HEARTH_E_INVALID when it does not fit. */
 HEARTH_API int hearth_default_socket(bool system_wide, char *buffer, size_t size, struct hearth_error *err);
 
-/* An argument that a person typed to a reference for the daemon: what exists as a path becomes absolute (not
- * resolved further), anything else is left alone. Errors: HEARTH_E_INVALID when it does not fit. */
+/* An argument that a person typed to a reference for the daemon: what exists as a path becomes absolute and tidy, so
+ * that one place has one name; links in it stay, for "latest" may be one, but what stands before a ".." is resolved,
+ * because behind a link ".." is not what it seems. Anything else is left alone. Errors: HEARTH_E_INVALID when it does not fit. */
 HEARTH_API int hearth_ref_from_argument(const char *argument, char *buffer, size_t size, struct hearth_error *err);
 
 /* ---- for a server's own event loop ---- */
@@ -147,8 +149,7 @@ struct hearth_load_options {
 /* Makes the artifact resident, or with no_wait sees it on its way. An artifact that is resident and whose files are
  * unchanged costs no disk I/O. `options` may be NULL.
  * Errors: all that loading can meet: NOT_FOUND, DENIED, IO, TOO_LARGE, MALFORMED, UNSAFE, INTEGRITY, CHANGED, PARSER,
- * NO_MEMORY, NO_FDS, CANCELLED; with TIMEOUT the load goes on in the daemon until this connection closes, and beyond if
- * others wait for it. */
+ * NO_MEMORY, NO_FDS, CANCELLED; with TIMEOUT the load ends in the daemon, unless others wait for it. */
 HEARTH_API int hearth_load(struct hearth *h, const char *ref, const struct hearth_load_options *options,
                            uint64_t deadline, struct hearth_info *out, struct hearth_error *err);
 
@@ -160,7 +161,8 @@ typedef void (*hearth_done)(void *user, const struct hearth_info *info, const st
 HEARTH_API int hearth_load_start(struct hearth *h, const char *ref, const struct hearth_load_options *options,
                                  hearth_done done, void *user, struct hearth_error *err);
 
-/* Follows a load that somebody started, up to its end. `progress` may be NULL. Errors: NOT_FOUND, and the load's. */
+/* Follows a load that somebody started, up to its end. `progress` may be NULL. Errors: NOT_FOUND (also when it has been
+ * evicted), and the load's. */
 HEARTH_API int hearth_watch(struct hearth *h, uint64_t id, void (*progress)(void *user, const struct hearth_info *info),
                             void *user, uint64_t deadline, struct hearth_info *out, struct hearth_error *err);
 

@@ -11,7 +11,8 @@
  *
  * The client speaks first (HELLO). Every request carries a serial that the client chooses, not 0; each reply repeats
  * it. A request has exactly one final reply: the type named below, or ERROR. LOAD and WATCH may be answered by any
- * number of PROGRESS messages before. Replies to different requests may come in any order.
+ * number of PROGRESS messages before. Replies to different requests may come in any order. DETACH and CANCEL, by which
+ * a client gives something up, have no reply and are never refused for a limit: there is nothing it could do about it.
  *
  * File descriptors travel from daemon to client only. A client that sends any is disconnected, as is one that sends
  * what this file does not allow; the daemon says why in an ERROR first where it can. A client must read a reply
@@ -68,6 +69,7 @@ enum hearth_msg_type {
     HEARTH_MSG_STATUS = 8,
     HEARTH_MSG_EVICT = 9,
     HEARTH_MSG_STOP = 10,
+    HEARTH_MSG_CANCEL = 11,
     /* replies */
     HEARTH_MSG_ERROR = 128,
     HEARTH_MSG_WELCOME = 129,
@@ -175,8 +177,8 @@ struct hearth_msg_welcome {
 /* LOAD -> PROGRESS*, INFO. Makes an artifact resident. Rechecks the files of one that is: if they changed, a new
  * generation loads beside the old. Several LOADs of the same files share one load. With NO_WAIT the INFO comes
  * once the reference is resolved and the load has its id; else when it is resident. PROGRESS comes at most ten
- * times a second, and only with PROGRESS asked for; the first carries the id. A LOAD ends with the connection, and
- * with it the load itself when nobody else waits for it. since 1 */
+ * times a second, and only with PROGRESS asked for; the first carries the id. A LOAD ends with CANCEL and with the
+ * connection, and with it the load itself when nobody else waits for it. since 1 */
 #define HEARTH_LOAD_NO_WAIT 1u
 #define HEARTH_LOAD_PROGRESS 2u
 struct hearth_msg_load {
@@ -227,7 +229,7 @@ struct hearth_msg_fds {
     uint32_t reserved;
 };
 
-/* DETACH -> DONE. Gives one lease back. since 1 */
+/* DETACH, no reply. Gives one lease back; without a lease it does nothing. since 1 */
 struct hearth_msg_detach {
     uint64_t id;
 };
@@ -270,6 +272,13 @@ struct hearth_msg_status_reply {
 struct hearth_msg_evict {
     uint64_t id;
     uint32_t flags; /* HEARTH_EVICT_* */
+    uint32_t reserved;
+};
+
+/* CANCEL, no reply. Ends a LOAD or WATCH of this connection, which gets ERROR cancelled as its final reply. Does nothing
+ * when that has had its final reply already. since 1 */
+struct hearth_msg_cancel {
+    uint32_t serial; /* of the LOAD or WATCH */
     uint32_t reserved;
 };
 

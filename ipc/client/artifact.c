@@ -164,7 +164,7 @@ static int attach(struct hearth *h, uint64_t id, uint32_t flags, uint64_t deadli
         return code;
     code = artifact_new(h, &q, out, err);
     if (code)
-        connection_detach(h, id);
+        connection_give_up(h, HEARTH_MSG_DETACH, id);
     fdlist_deinit(&q.fds);
     return code;
 }
@@ -208,7 +208,7 @@ struct hearth_artifact *hearth_release(struct hearth_artifact *a) {
     }
     index_unmap(&a->index);
     if (a->h->pid == getpid())
-        connection_detach(a->h, a->id);
+        connection_give_up(a->h, HEARTH_MSG_DETACH, a->id);
     free(a);
     return NULL;
 }

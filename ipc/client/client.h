@@ -37,7 +37,8 @@ enum taken {
 struct request {
     struct request *next;
     uint32_t serial;
-    bool brings_fds; /* its reply carries descriptors */
+    bool brings_fds;  /* its reply carries descriptors */
+    bool cancellable; /* a LOAD or WATCH: goes on in the daemon unless it is told otherwise */
     bool finished;
     int code;                 /* when finished: 0 or a hearth_code */
     struct hearth_error *err; /* where its error goes; may be NULL */
@@ -47,15 +48,21 @@ struct request {
     void (*done)(struct request *r, const struct hearth_error *err);
 };
 
+/* A DETACH of an artifact, or a CANCEL of a request: has no reply. */
+struct farewell {
+    enum hearth_msg_type type;
+    uint64_t what;
+};
+
 struct hearth {
     int fd;
     pid_t pid; /* who may use it: not a child */
     uint32_t last_serial;
-    uint32_t fds_serial;  /* of the request whose descriptors have not come yet, abandoned or not; 0: none */
-    int64_t receive_us;   /* SO_RCVTIMEO as it is set; 0: none */
-    uintptr_t map_floor;  /* where the last aligned mapping begins; 0: none yet */
-    uint64_t *detach_ids; /* leases to give back once the socket takes packets again */
-    size_t n_detach, detach_room;
+    uint32_t fds_serial;        /* of the request whose descriptors have not come yet, abandoned or not; 0: none */
+    int64_t receive_us;         /* SO_RCVTIMEO as it is set; 0: none */
+    uintptr_t map_floor;        /* where the last aligned mapping begins; 0: none yet */
+    struct farewell *farewells; /* to be sent once the socket takes packets again */
+    size_t n_farewells, farewells_room;
     struct request *requests;
     struct hearth_artifact *artifacts;
     struct hearth_error dead; /* with a code: why nothing can be asked any more */
@@ -71,10 +78,13 @@ struct hearth {
 int connection_turn(struct hearth *h, uint64_t deadline, struct hearth_error *err);
 /* Sends the packet in h->out, waiting until `deadline` if the socket is full. Takes no turn. */
 int connection_send(struct hearth *h, uint64_t deadline, struct hearth_error *err);
-/* Gives a lease back, now or as soon as the socket takes it. Never waits, never fails. */
-void connection_detach(struct hearth *h, uint64_t id);
+/* Gives a lease (DETACH, an id) or a request (CANCEL, a serial) up, now or as soon as the socket takes it. Never waits,
+ * never fails. */
+void connection_give_up(struct hearth *h, enum hearth_msg_type type, uint64_t what);
 /* Ends the connection: no request will be answered. */
 void connection_kill(struct hearth *h, const struct hearth_error *why);
+/* The error of a deadline that has passed. */
+int connection_late(const struct hearth *h, struct hearth_error *err);
 /* 0 while it lives, else why not. */
 int connection_dead(const struct hearth *h, struct hearth_error *err);
 

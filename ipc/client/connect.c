@@ -158,16 +158,16 @@ int hearth_connect(const char *path, uint64_t deadline, struct hearth **out, str
 struct hearth *hearth_close(struct hearth *h) {
     if (!h)
         return NULL;
-    while (h->artifacts)
-        hearth_release(h->artifacts);
     struct hearth_error why;
     error_set(&why, HEARTH_E_CANCELLED, "the connection was closed");
-    if (h->pid == getpid())
+    if (h->pid == getpid()) /* first: a hang-up gives all leases back in one */
         connection_kill(h, &why);
     else /* a shutdown here would reach the parent's connection too */
         request_forget_all(h);
+    while (h->artifacts)
+        hearth_release(h->artifacts);
     close(h->fd);
-    free(h->detach_ids);
+    free(h->farewells);
     free(h);
     return NULL;
 }

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "ipc/client/client.h"
+#include "util/array.h"
 #include "util/clock.h"
 
 #define US_PER_S 1000000
@@ -40,6 +41,12 @@ int connection_dead(const struct hearth *h, struct hearth_error *err) {
     return (int)h->dead.code;
 }
 
+int connection_late(const struct hearth *h, struct hearth_error *err) {
+    error_set(err, HEARTH_E_TIMEOUT, "hearthd did not answer before the deadline");
+    error_at(err, h->path, HEARTH_NO_OFFSET);
+    return HEARTH_E_TIMEOUT;
+}
+
 /* Lets recvmsg wait until `deadline`. False when that has passed. */
 static bool set_receive_timeout(struct hearth *h, uint64_t deadline) {
     int64_t us = 0;
@@ -59,36 +66,38 @@ static bool set_receive_timeout(struct hearth *h, uint64_t deadline) {
     return true;
 }
 
-static int send_detach(struct hearth *h, uint64_t id) {
+static int send_farewell(struct hearth *h, struct farewell f) {
     if (++h->last_serial == 0)
         h->last_serial = 1;
-    struct hearth_msg_detach *m = wire_begin(&h->out, HEARTH_MSG_DETACH, h->last_serial, sizeof(*m));
-    m->id = id;
+    if (f.type == HEARTH_MSG_DETACH) {
+        struct hearth_msg_detach *m = wire_begin(&h->out, f.type, h->last_serial, sizeof(*m));
+        m->id = f.what;
+    } else {
+        struct hearth_msg_cancel *m = wire_begin(&h->out, f.type, h->last_serial, sizeof(*m));
+        m->serial = (uint32_t)f.what;
+    }
     return fdlist_send(h->fd, h->out.buffer, (size_t)wire_end(&h->out), NULL);
 }
 
-static void flush_detach(struct hearth *h) {
-    while (h->n_detach > 0 && send_detach(h, h->detach_ids[h->n_detach - 1]) != -EAGAIN)
-        h->n_detach--;
+static void flush_farewells(struct hearth *h) {
+    while (h->n_farewells > 0 && send_farewell(h, h->farewells[h->n_farewells - 1]) != -EAGAIN)
+        h->n_farewells--;
 }
 
-void connection_detach(struct hearth *h, uint64_t id) {
-    if (h->dead.code != HEARTH_OK || send_detach(h, id) != -EAGAIN)
+void connection_give_up(struct hearth *h, enum hearth_msg_type type, uint64_t what) {
+    const struct farewell f = {type, what};
+    if (h->dead.code != HEARTH_OK || send_farewell(h, f) != -EAGAIN)
         return;
-    if (h->n_detach == h->detach_room) {
-        size_t room = h->detach_room ? 2 * h->detach_room : 16;
-        uint64_t *ids = reallocarray(h->detach_ids, room, sizeof(*ids));
-        if (!ids)
-            return; /* the lease then ends with the connection */
-        h->detach_ids = ids;
-        h->detach_room = room;
-    }
-    h->detach_ids[h->n_detach++] = id;
+    struct farewell *list = grow_array(h->farewells, h->n_farewells, &h->farewells_room, sizeof(*list));
+    if (!list)
+        return; /* it then ends with the connection */
+    h->farewells = list;
+    list[h->n_farewells++] = f;
 }
 
 int connection_turn(struct hearth *h, uint64_t deadline, struct hearth_error *err) {
-    if (h->n_detach > 0)
-        flush_detach(h);
+    if (h->n_farewells > 0)
+        flush_farewells(h);
     for (bool reset = false;;) {
         _cleanup_(fdlist_deinit) struct fdlist fds = FDLIST_NULL;
         bool lost = false;
@@ -102,11 +111,8 @@ int connection_turn(struct hearth *h, uint64_t deadline, struct hearth_error *er
         }
         switch (n) {
         case -EAGAIN:
-            if (!wait) {
-                error_set(err, HEARTH_E_TIMEOUT, "hearthd did not answer before the deadline");
-                error_at(err, h->path, HEARTH_NO_OFFSET);
-                return HEARTH_E_TIMEOUT;
-            }
+            if (!wait)
+                return connection_late(h, err);
             break;
         case -EINTR:
             break;

@@ -62,6 +62,7 @@ static int build_load(struct hearth *h, struct load *load, const char *ref, cons
         return HEARTH_E_INVALID;
     }
     load->request.take = take_info;
+    load->request.cancellable = true;
     load->progress = o->progress;
     load->progress_user = o->user;
     struct hearth_msg_load *m = request_begin(h, &load->request, HEARTH_MSG_LOAD, sizeof(*m));
@@ -115,7 +116,8 @@ int hearth_load_start(struct hearth *h, const char *ref, const struct hearth_loa
 
 int hearth_watch(struct hearth *h, uint64_t id, void (*progress)(void *user, const struct hearth_info *info),
                  void *user, uint64_t deadline, struct hearth_info *out, struct hearth_error *err) {
-    struct load load = {.request.take = take_info, .progress = progress, .progress_user = user};
+    struct load load = {
+        .request = {.take = take_info, .cancellable = true}, .progress = progress, .progress_user = user};
     int code = request_ready(h, &load.request, deadline, err);
     if (code)
         return code;

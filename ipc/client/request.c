@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "ipc/client/client.h"
+#include "util/clock.h"
 
 static void unlink_request(struct hearth *h, const struct request *r) {
     for (struct request **p = &h->requests; *p; p = &(*p)->next)
@@ -45,6 +46,11 @@ void request_forget_all(struct hearth *h) {
     }
 }
 
+/* A daemon that never stops sending must not keep a call beyond its deadline. */
+static bool is_over(uint64_t deadline) {
+    return deadline != HEARTH_NO_DEADLINE && clock_now() >= deadline;
+}
+
 int request_ready(struct hearth *h, const struct request *r, uint64_t deadline, struct hearth_error *err) {
     if (h->pid != getpid()) {
         error_set(err, HEARTH_E_INVALID, "this connection belongs to the process that forked this one");
@@ -54,6 +60,8 @@ int request_ready(struct hearth *h, const struct request *r, uint64_t deadline, 
     }
     while (r->brings_fds && h->fds_serial != 0 && h->dead.code == HEARTH_OK) {
         int code = connection_turn(h, deadline, err);
+        if (!code && h->fds_serial != 0 && is_over(deadline))
+            code = connection_late(h, err);
         if (code)
             return code;
     }
@@ -85,8 +93,12 @@ int request_call(struct hearth *h, struct request *r, uint64_t deadline, struct 
         return code;
     while (!r->finished) {
         code = connection_turn(h, deadline, err);
+        if (!code && !r->finished && is_over(deadline))
+            code = connection_late(h, err);
         if (code && !r->finished) {
             unlink_request(h, r);
+            if (r->cancellable)
+                connection_give_up(h, HEARTH_MSG_CANCEL, r->serial);
             return code;
         }
     }
@@ -109,7 +121,7 @@ static void return_lease(struct hearth *h, const struct wire_in *in) {
         return;
     struct hearth_msg_attached m;
     wire_fixed(in, &m, sizeof(m));
-    connection_detach(h, m.id);
+    connection_give_up(h, HEARTH_MSG_DETACH, m.id);
 }
 
 static int wrong(const struct hearth *h, const struct wire_in *in, const char *what, struct hearth_error *err) {

@@ -95,10 +95,13 @@ static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
         ipc_reply_fds(p, serial, &m, &fds);
 }
 
-static void on_detach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
-    (void)user, (void)id;
-    if (!later(p, serial))
-        ipc_reply_done(p, serial, 0);
+static void on_detach(void *user, struct ipc_peer *p, uint64_t id) {
+    (void)user, (void)p, (void)id;
+}
+
+static void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
+    (void)user, (void)p;
+    must(serial != 0);
 }
 
 static void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -115,13 +118,16 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         ipc_reply_status(p, serial, &m, "1", "/s", "io_uring", "yes", "shmem");
 }
 
-static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
-    must((flags & ~HEARTH_EVICT_FORCE) == 0);
-    on_detach(user, p, serial, id);
+static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
+    (void)user;
+    if (!later(p, serial))
+        ipc_reply_done(p, serial, 0);
 }
 
-static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
-    on_detach(user, p, serial, 0);
+static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
+    (void)id;
+    must((flags & ~HEARTH_EVICT_FORCE) == 0);
+    on_stop(user, p, serial);
 }
 
 static void on_gone(void *user, struct ipc_peer *p) {
@@ -131,8 +137,8 @@ static void on_gone(void *user, struct ipc_peer *p) {
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
-    static const struct ipc_handler handler = {on_load, on_watch,  on_attach, on_files, on_detach,
-                                               on_list, on_status, on_evict,  on_stop,  on_gone};
+    static const struct ipc_handler handler = {on_load,   on_watch, on_attach, on_files,  on_detach, on_list,
+                                               on_status, on_evict, on_stop,   on_cancel, on_gone};
     (void)argc, (void)argv;
     log_init("fuzz", LOG_ERROR);
     must(ipc_server_new(&(struct ipc_options){.server_version = "fuzz"}, &handler, NULL, &daemon_.server, NULL) == 0);
@@ -168,7 +174,7 @@ static void put_right(uint8_t *packet, size_t bytes) {
         return;
     memcpy(&m, packet, sizeof(m));
     m.bytes = (uint32_t)bytes;
-    m.type = (uint16_t)(m.type % (HEARTH_MSG_STOP + 2));
+    m.type = (uint16_t)(m.type % (HEARTH_MSG_CANCEL + 2));
     if (m.fixed_bytes > bytes - sizeof(m))
         m.fixed_bytes = (uint16_t)(bytes - sizeof(m));
     m.serial |= 1;

@@ -7,7 +7,7 @@ import struct
 
 PACKET_MAX = 65536
 NO_OFFSET = 2**64 - 1
-(HELLO, LOAD, WATCH, ATTACH, FILES, DETACH, LIST, STATUS, EVICT, STOP) = range(1, 11)
+(HELLO, LOAD, WATCH, ATTACH, FILES, DETACH, LIST, STATUS, EVICT, STOP, CANCEL) = range(1, 12)
 (ERROR, WELCOME, PROGRESS, INFO, ATTACHED, FDS, DONE, STATUS_REPLY) = range(128, 136)
 NO_WAIT, WITH_PROGRESS = 1, 2
 ALL = 1
@@ -139,7 +139,12 @@ class Client:
         return self.call(FILES, fixed, struct.pack(f"<{len(numbers)}I", *numbers)).fds
 
     def detach(self, id_):
-        self.call(DETACH, struct.pack("<Q", id_))
+        """Returns when it has been done: DETACH has no reply of its own, and what follows it does."""
+        self.send(DETACH, struct.pack("<Q", id_))
+        self.status()
+
+    def cancel(self, serial):
+        self.send(CANCEL, struct.pack("<II", serial, 0))
 
     def evict(self, id_, flags=0):
         return self.call(EVICT, struct.pack("<QII", id_, flags, 0)).unpack("<Q")[0]

@@ -273,7 +273,7 @@ static UNUSED struct test_index index_new(size_t n_files, uint64_t file_bytes, c
     x.header->ref = put_string(&x, "/models/a");
     struct hearth_str dtype = put_string(&x, "U8");
     for (size_t i = 0; i < n_files; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof(name), "f%05zu", i);
         x.files[i] = (struct hearth_index_file){.path = put_string(&x, name), .bytes = file_bytes};
     }

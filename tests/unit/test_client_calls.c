@@ -376,6 +376,37 @@ static void answer_backwards(struct scripted *s, int fd) {
         sd_done(s, fd, sd_serial(s));
 }
 
+/* A daemon that never stops sending must not keep a call beyond its deadline, and learns what is given up. */
+static void send_progress_until_cancelled(struct scripted *s, int fd) {
+    struct hearth_msg_cancel m;
+    sd_expect(s, fd, HEARTH_MSG_LOAD);
+    uint32_t serial = sd_serial(s);
+    struct pollfd p = {.fd = fd, .events = POLLIN | POLLOUT};
+    while (poll(&p, 1, -1) == 1 && !(p.revents & POLLIN))
+        sd_info(s, fd, HEARTH_MSG_PROGRESS, serial, 5, HEARTH_STATE_LOADING);
+    sd_expect(s, fd, HEARTH_MSG_CANCEL);
+    wire_fixed(&s->in, &m, sizeof(m));
+    CHECK(s, m.serial == serial);
+    sd_expect(s, fd, HEARTH_MSG_STOP);
+    p.events = POLLOUT; /* the client reads what it was sent before */
+    CHECK(s, poll(&p, 1, -1) == 1);
+    sd_error(s, fd, serial, HEARTH_E_CANCELLED, "taken back");
+    CHECK(s, poll(&p, 1, -1) == 1);
+    sd_done(s, fd, sd_serial(s));
+}
+
+static void a_load_that_comes_too_late_is_taken_back(void **state) {
+    (void)state;
+    struct hearth_error err;
+    struct hearth_info info;
+    struct scripted *s = scripted_start(send_progress_until_cancelled, NULL, false);
+    struct hearth *h = scripted_connect(s);
+    assert_int_equal(hearth_load(h, "/m", NULL, hearth_deadline_in(50), &info, &err), HEARTH_E_TIMEOUT);
+    assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, &err), 0);
+    hearth_close(h);
+    scripted_stop(s);
+}
+
 struct outcome {
     struct hearth *h;
     int calls, code;
@@ -513,6 +544,15 @@ static void an_argument_that_exists_becomes_absolute(void **state) {
     assert_string_equal(out, dir);
     assert_int_equal(hearth_ref_from_argument("dangling", out, sizeof(out), &err), 0);
     assert_int_equal(out[0], '/');
+    assert_int_equal(symlink("/usr/bin", "link"), 0);
+    static const char *const behind[][2] = {{"link/../lib", "/usr/lib"}, {"/usr//bin/.././", "/usr"}, {"/..", "/"}};
+    for (size_t i = 0; i < 3; i++) { /* behind a link ".." is not what it seems */
+        assert_int_equal(hearth_ref_from_argument(behind[i][0], out, sizeof(out), &err), 0);
+        assert_string_equal(out, behind[i][1]);
+    }
+    assert_int_equal(hearth_ref_from_argument("/not/../there", out, sizeof(out), &err), 0);
+    assert_string_equal(out, "/not/../there");
+    unlink("link");
     assert_int_equal(hearth_ref_from_argument("hf/org/name@main", out, sizeof(out), &err), 0);
     assert_string_equal(out, "hf/org/name@main");
     assert_int_equal(hearth_ref_from_argument("/not/there", out, sizeof(out), &err), 0);
@@ -557,6 +597,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_sent_is_refused_and_harms_nothing),
         cmocka_unit_test(list_status_watch_evict_and_stop_are_answered),
         cmocka_unit_test(a_late_reply_is_dropped_and_the_connection_stays_usable),
+        cmocka_unit_test(a_load_that_comes_too_late_is_taken_back),
         cmocka_unit_test(signals_neither_end_nor_prolong_a_wait),
         cmocka_unit_test(deadlines_saturate),
         cmocka_unit_test(loads_finish_in_any_order_inside_dispatch),

@@ -415,7 +415,7 @@ static void memory_on_its_way_back_is_waited_for(void **state) {
     budget.limit.bytes = FILE_BYTES;
     ask_as(&client_b, "/a", 1, false);
     settle();
-    artifacts_forget(artifacts, &client_b);
+    artifacts_forget(artifacts, &client_b, 0, NULL);
     assert_true(loads[0]->cancelled);
     ask("/b", 2);
     assert_int_equal(answers[2].finished, 0);
@@ -431,9 +431,9 @@ static void a_load_ends_with_the_last_who_waits(void **state) {
     ask_as(&client_a, "/m", 1, false);
     ask_as(&client_b, "/m", 2, false);
     settle();
-    artifacts_forget(artifacts, &client_a);
+    artifacts_forget(artifacts, &client_a, 0, NULL);
     assert_false(loads[0]->cancelled);
-    artifacts_forget(artifacts, &client_b);
+    artifacts_forget(artifacts, &client_b, 0, NULL);
     assert_true(loads[0]->cancelled);
     assert_int_equal(count(), 0);
     assert_null(artifacts_find(artifacts, answers[2].id));
@@ -450,20 +450,57 @@ static void a_load_that_nobody_has_to_wait_for_goes_on(void **state) {
     ask_as(&client_a, "/m", 1, true);
     settle();
     assert_int_equal(answers[1].finished, 1);
-    artifacts_forget(artifacts, &client_a);
+    artifacts_forget(artifacts, &client_a, 0, NULL);
     struct generation *g = artifacts_find(artifacts, answers[1].id);
     artifacts_watch(artifacts, g, &(struct waiter){.client = &client_b, .serial = 2, .progress = true});
     assert_int_equal(answers[2].progress, 1);
-    artifacts_forget(artifacts, &client_b);
+    artifacts_forget(artifacts, &client_b, 0, NULL);
     assert_false(loads[0]->cancelled);
     end_load(0);
     assert_int_equal(g->state, HEARTH_STATE_RESIDENT);
 }
 
+static void a_cancelled_request_is_told_and_ends_what_only_it_waited_for(void **state) {
+    (void)state;
+    struct hearth_error why = HEARTH_ERROR_INIT;
+    error_set(&why, HEARTH_E_CANCELLED, "taken back");
+    ask_as(&client_a, "/m", 1, false);
+    ask_as(&client_b, "/m", 1 + 1, false);
+    settle();
+    assert_int_equal(n_loads, 1);
+    artifacts_forget(artifacts, &client_a, 2, &why); /* that serial is another client's */
+    assert_int_equal(answers[1].finished + answers[2].finished, 0);
+    artifacts_forget(artifacts, &client_a, 1, &why);
+    assert_int_equal(answers[1].code, HEARTH_E_CANCELLED);
+    assert_false(loads[0]->cancelled);
+    artifacts_forget(artifacts, &client_b, 2, &why);
+    assert_int_equal(answers[2].code, HEARTH_E_CANCELLED);
+    assert_true(loads[0]->cancelled);
+    end_load(0);
+    assert_int_equal(answers[1].finished + answers[2].finished, 2);
+    assert_int_equal(budget.used.bytes, 0);
+}
+
+static void who_follows_what_is_gone_is_told_at_once(void **state) {
+    (void)state;
+    struct hearth_error why = HEARTH_ERROR_INIT;
+    error_set(&why, HEARTH_E_CANCELLED, "evicted");
+    ask("/m", 1);
+    end_load(0);
+    struct generation *g = artifacts_find(artifacts, answers[1].id);
+    assert_int_equal(artifacts_lease(g, NULL), 0);
+    artifacts_evict(g, &why);
+    artifacts_watch(artifacts, g, &(struct waiter){.client = &client_b, .serial = 2, .progress = true});
+    assert_int_equal(answers[2].progress, 0);
+    assert_int_equal(answers[2].code, HEARTH_E_NOT_FOUND);
+    artifacts_unlease(g);
+    assert_int_equal(count(), 0);
+}
+
 static void who_goes_while_it_is_resolved_starts_no_load(void **state) {
     (void)state;
     ask_as(&client_a, "/m", 1, true);
-    artifacts_forget(artifacts, &client_a);
+    artifacts_forget(artifacts, &client_a, 0, NULL);
     settle();
     ask("/n", 2);
     assert_int_equal(n_loads, 1);
@@ -546,6 +583,8 @@ int main(void) {
         T(memory_on_its_way_back_is_waited_for),
         T(a_load_ends_with_the_last_who_waits),
         T(a_load_that_nobody_has_to_wait_for_goes_on),
+        T(a_cancelled_request_is_told_and_ends_what_only_it_waited_for),
+        T(who_follows_what_is_gone_is_told_at_once),
         T(who_goes_while_it_is_resolved_starts_no_load),
         T(eviction_of_what_loads_cancels_it_and_tells_who_waits),
         T(eviction_of_what_is_leased_leaves_it_to_its_holders),
