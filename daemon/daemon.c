@@ -115,6 +115,7 @@ static int take_signals(struct daemon *d, struct hearth_error *err) {
     sigaddset(&blocked, SIGIO);
     pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* who started us may have ignored it; then how a parser ended would be lost */
     d->signal_fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
     if (d->signal_fd < 0)
         return error_errno(err, errno, "signals cannot be taken as a descriptor");

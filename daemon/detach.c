@@ -40,7 +40,8 @@ _Noreturn static void wait_for_report(int pipe_fd) {
     struct hearth_error err = HEARTH_ERROR_INIT;
     size_t got = 0;
     ssize_t n;
-    while (got < sizeof(err) && ((n = read(pipe_fd, (char *)&err + got, sizeof(err) - got)) > 0 || errno == EINTR))
+    while (got < sizeof(err) &&
+           ((n = read(pipe_fd, (char *)&err + got, sizeof(err) - got)) > 0 || (n < 0 && errno == EINTR)))
         got += n > 0 ? (size_t)n : 0;
     if (got < sizeof(err)) {
         error_clear(&err);
@@ -91,14 +92,26 @@ int detach_log(const char *socket, struct hearth_error *err) {
     const char *slash = strrchr(socket, '/');
     snprintf(path, sizeof(path), "%.*s/hearthd.log", (int)(slash ? slash - socket : 0), socket);
     _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    _cleanup_close_ int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    _cleanup_close_ int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     if (null < 0 || log < 0) {
         int code = error_errno(err, errno, "the log cannot be opened");
         error_at(err, log < 0 ? path : "/dev/null", HEARTH_NO_OFFSET);
         return code;
     }
+    /* The socket may be in a directory like /tmp, where somebody else could have made a file or fifo of this name. */
+    if (fstat(log, &st) < 0)
+        return error_errno(err, errno, "the log cannot be looked at");
+    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1) {
+        error_set(err, HEARTH_E_DENIED, "the log could be somebody else's");
+        error_at(err, path, HEARTH_NO_OFFSET);
+        error_expected(err, "a file of uid %u with one name", (unsigned)geteuid());
+        error_found(err, "%s of uid %u with %u names", S_ISREG(st.st_mode) ? "a file" : "no file", (unsigned)st.st_uid,
+                    (unsigned)st.st_nlink);
+        error_hint(err, "remove it, or choose another place with --socket");
+        return HEARTH_E_DENIED;
+    }
     /* Many starts and ends must not fill a runtime directory, which is memory. */
-    if (fstat(log, &st) == 0 && st.st_size > LOG_BYTES_MAX && ftruncate(log, 0) < 0)
+    if (st.st_size > LOG_BYTES_MAX && ftruncate(log, 0) < 0)
         return error_errno(err, errno, "the log cannot be emptied");
     if (dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0)
         return error_errno(err, errno, "the log cannot take stderr's place");
@@ -111,7 +124,7 @@ void detach_report(int report, const struct hearth_error *err) {
         return;
     const char *from = (const char *)(err ? err : &well);
     size_t left = sizeof(*err);
-    for (ssize_t n; left > 0 && ((n = write(report, from, left)) > 0 || errno == EINTR);) {
+    for (ssize_t n; left > 0 && ((n = write(report, from, left)) > 0 || (n < 0 && errno == EINTR));) {
         from += n > 0 ? n : 0;
         left -= n > 0 ? (size_t)n : 0;
     }
