@@ -85,8 +85,10 @@ int main(int argc, char **argv) {
         printf("hearth %s\n", HEARTH_VERSION);
     else if (c.verb)
         status = run_verb(&c, &err);
-    else
+    else if (!c.options.json)
         help_program(stderr), status = EXIT_USAGE;
+    else
+        error_set(&err, HEARTH_E_INVALID, "a verb is missing"), status = usage(&c, &err, argc, argv);
     options_free(&c.options);
 
     struct hearth_error output = HEARTH_ERROR_INIT;
