@@ -78,7 +78,8 @@ struct artifact_request {
 #define ARTIFACT_PATTERN_MAX 4096u /* bytes of an include or exclude */
 
 /* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, a digest for a file that is not there), UNSAFE (a link that
- * leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read as one), IO. */
+ * leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read as one), CHANGED (while it was
+ * read), IO. */
 int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err);
 /* Returns NULL; NULL is allowed. */
 struct artifact *artifact_free(struct artifact *a);

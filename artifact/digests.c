@@ -72,7 +72,7 @@ static int source_read(struct digest_source *s, const struct place *place, const
     s->list = (struct digest_list){0};
     s->missing = false;
     snprintf(s->path, sizeof(s->path), "%s/%s", place->real, name);
-    struct stat st, opened;
+    struct stat st;
     int r = place_stat(place, name, &st);
     if (r == -ENOENT && missing_is_fine) {
         s->missing = true;
@@ -86,10 +86,6 @@ static int source_read(struct digest_source *s, const struct place *place, const
     _cleanup_close_ int fd = place_open(place, name, O_RDONLY);
     if (fd < 0)
         return fail_errno(s, -fd, err);
-    if (fstat(fd, &opened) < 0)
-        return fail_errno(s, errno, err);
-    if (opened.st_dev != st.st_dev || opened.st_ino != st.st_ino)
-        return refuse_source(s, "a digest file was replaced while it was read", err);
     size_t room = (size_t)st.st_size, length = 0;
     _cleanup_free_ char *text = malloc(room + 1);
     if (!text)
@@ -103,6 +99,17 @@ static int source_read(struct digest_source *s, const struct place *place, const
         if (n == 0)
             break;
         length += (size_t)n;
+    }
+    /* A part of a list would leave files unverified without a word. */
+    struct file_identity before = identity_of_stat(&st), after;
+    r = file_identity_of(fd, &after);
+    if (r < 0)
+        return fail_errno(s, -r, err);
+    if (length != room || !file_identity_equal(&before, &after)) {
+        error_set(err, HEARTH_E_CHANGED, "a digest file changed while it was read");
+        error_at(err, s->path, HEARTH_NO_OFFSET);
+        error_hint(err, "load it again once nothing writes to it");
+        return HEARTH_E_CHANGED;
     }
     return digest_parse(text, length, s->path, &s->list, err);
 }

@@ -91,8 +91,9 @@ static int serve_range(struct session *s, const struct wire_in *in) {
         return nonsense(s, "it asked for a file that is not in the artifact");
     uint64_t bytes = a->files[q.file].identity.bytes;
     if (q.length == 0 || q.offset > bytes || q.length > bytes - q.offset || (q.flags & ~PARSE_WANT_FD) != 0) {
+        char path[sizeof(s->err->file)];
         nonsense(s, "it asked for bytes outside of a file");
-        error_at(s->err, a->files[q.file].path, q.offset);
+        error_at(s->err, artifact_path(a, q.file, path, sizeof(path)), q.offset);
         return HEARTH_E_PARSER;
     }
     uint64_t before = clock_now();
@@ -188,9 +189,12 @@ static int serve(struct session *s) {
     while (!done) {
         if (clock_now() >= s->deadline)
             return parse_process_timeout(s->err);
-        struct pollfd p = {.fd = s->process.socket, .events = POLLIN};
-        if (poll(&p, 1, clock_poll_ms(s->deadline)) < 0 && errno != EINTR)
+        int stop = s->request->stop_fd > 0 ? s->request->stop_fd : -1;
+        struct pollfd p[] = {{.fd = s->process.socket, .events = POLLIN}, {.fd = stop, .events = POLLIN}};
+        if (poll(p, 2, clock_poll_ms(s->deadline)) < 0 && errno != EINTR)
             return error_errno(s->err, errno, "the parser helper cannot be waited for");
+        if (p[1].revents)
+            return error_set(s->err, HEARTH_E_CANCELLED, "the parser was stopped");
         struct fdlist fds = FDLIST_NULL;
         long n = fdlist_receive(s->process.socket, s->packet, sizeof(s->packet), &fds);
         bool brought_fds = fds.count > 0;

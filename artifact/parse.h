@@ -24,6 +24,7 @@ struct parse_request {
      * cancelled). The range lies inside the file. */
     int (*wait_range)(void *user, size_t i, uint64_t offset, uint64_t length, struct hearth_error *err);
     void *user;
+    int stop_fd;           /* once it is readable, whatever the helper does is given up: CANCELLED; 0: there is none */
     uint64_t memory_limit; /* bytes of address space for the helper; 0: 256 MiB */
     uint64_t time_limit;   /* ns of wall time, waiting for ranges not counted; 0: 10 s */
     const char *helper;    /* path of hearth-parse; NULL: beside this program, else where it was installed */
@@ -31,7 +32,8 @@ struct parse_request {
 
 /* On success *index_fd is a memfd with the checked index, writable (not yet sealed), owned by the caller: the daemon
  * completes it (id, digests, verified), then seals it. Errors: MALFORMED, UNSAFE (the file's fault, named with its
- * offset); PARSER (the helper died, hung or wrote nonsense); those of wait_range; NO_MEMORY, NO_FDS, SYSTEM. */
+ * offset); PARSER (the helper died, hung or wrote nonsense); those of wait_range; CANCELLED; NO_MEMORY, NO_FDS, SYSTEM.
+ */
 int parse_isolated(const struct parse_request *request, int *index_fd, struct hearth_error *err);
 
 /* artifact/index_check.c: every rule an index must keep, on `bytes` bytes that nobody else can change. Errors: PARSER.

@@ -133,6 +133,9 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
         if (e == HEARTH_E_INVALID)
             error_hint(err,
                        "links in a circle, and those of /proc that stand for a process's own files, are not followed");
+        else if (err && err->sys_errno == ENOSYS)
+            error_hint(err,
+                       "a sandbox takes openat2 away (systemd's RestrictSUIDSGID= does), or the kernel is too old");
         return e;
     }
     if (S_ISDIR(st.st_mode))

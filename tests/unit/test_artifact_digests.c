@@ -1,6 +1,8 @@
 /* artifact/digests: what SHA256SUMS, NAME.sha256 and the request say files must hash to. */
 #include "artifact_tree.h"
 
+#include <sys/syscall.h>
+
 #include "artifact/digests.h"
 #include "util/text.h"
 
@@ -168,6 +170,30 @@ static void a_digest_file_too_large_is_not_read(void **state) {
     assert_string_equal(t->err.file, at(t, "m/SHA256SUMS"));
 }
 
+static const char *grows_when_read; /* or NULL */
+
+/* Instead of the C library's: a publisher may write at any time. */
+ssize_t read(int fd, void *buffer, size_t size) {
+    if (grows_when_read) {
+        int list = open(grows_when_read, O_WRONLY | O_APPEND | O_CLOEXEC);
+        assert_int_equal(write(list, "\n", 1), 1);
+        close(list);
+    }
+    return syscall(SYS_read, fd, buffer, size);
+}
+
+static void a_list_that_grows_while_it_is_read_is_not_believed(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/SHA256SUMS", A "  a");
+    grows_when_read = at(t, "m/SHA256SUMS");
+    int r = resolve(t, "m");
+    grows_when_read = NULL;
+    assert_int_equal(r, HEARTH_E_CHANGED);
+    assert_string_equal(t->err.file, at(t, "m/SHA256SUMS"));
+    assert_int_equal(resolve(t, "m"), 0);
+}
+
 static void a_single_file_has_those_beside_it(void **state) {
     struct tree *t = *state;
     tree_file(t, "d/a", "1");
@@ -244,6 +270,7 @@ int main(void) {
         tree_test(a_listed_file_that_is_missing_is_an_error_unless_left_out),
         tree_test(a_sidecar_speaks_of_its_file_alone),
         tree_test(a_digest_file_too_large_is_not_read),
+        tree_test(a_list_that_grows_while_it_is_read_is_not_believed),
         tree_test(a_single_file_has_those_beside_it),
         tree_test(a_hugging_face_snapshot_may_hold_digests),
         tree_test(the_requests_digests_beat_those_found),

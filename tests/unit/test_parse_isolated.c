@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -254,6 +255,17 @@ static void a_load_that_ends_ends_its_parser(void **state) {
     parse_fails(f, HEARTH_E_NO_FDS, "none left");
 }
 
+/* Not only while it waits for a range: the helper never comes back here. */
+static void a_parser_can_be_stopped_whatever_it_does(void **state) {
+    struct fixture *f = *state;
+    add_file(f, "a.hang", "x", 1);
+    f->request.stop_fd = eventfd(1, EFD_CLOEXEC);
+    assert_true(f->request.stop_fd > 0);
+    parse_fails(f, HEARTH_E_CANCELLED, "stopped");
+    close(f->request.stop_fd);
+    f->request.stop_fd = 0;
+}
+
 static void misbehave(struct fixture *f, const char *path, const char *why) {
     f->artifact.n_files = 0;
     add_file(f, path, "1234567890123456", 16);
@@ -382,6 +394,7 @@ int main(void) {
         TEST_CASE(a_parser_may_read_a_tail_and_a_middle),
         TEST_CASE(waiting_for_ranges_is_not_the_parsers_time),
         TEST_CASE(a_load_that_ends_ends_its_parser),
+        TEST_CASE(a_parser_can_be_stopped_whatever_it_does),
         TEST_CASE(a_parser_that_crashes_costs_one_artifact),
         TEST_CASE(a_parser_that_hangs_is_ended),
         TEST_CASE(memory_is_bounded),
