@@ -109,7 +109,7 @@ int blob_make(const struct backing *b, const char *name, uint64_t bytes, struct 
     }
     if (r < 0) {
         blob_memory_deinit(&m);
-        return error_errno(err, -r, "cannot make %" PRIu64 " bytes of shared memory for %s", bytes, name);
+        return error_errno(err, -r, "cannot make %" PRIu64 " bytes of shared memory", bytes);
     }
     *out = m;
     return 0;

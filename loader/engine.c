@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,15 +61,24 @@ static int start_threads(struct engine *e, struct hearth_error *err) {
     return 0;
 }
 
+/* Those that this process may run on: a container often has a few of many. */
+static unsigned usable_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        return (unsigned)CPU_COUNT(&set);
+    long online = sysconf(_SC_NPROCESSORS_ONLN); /* more than a cpu_set_t has room for */
+    return online > 0 ? (unsigned)online : 1;
+}
+
 int engine_new(const struct engine_options *options, struct engine **out, struct hearth_error *err) {
     struct engine *e = calloc(1, sizeof(*e));
     if (!e)
         return error_errno(err, ENOMEM, "cannot make an engine");
     if (options)
         e->options = *options;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned cores = usable_cores();
     if (e->options.hash_workers == 0)
-        e->options.hash_workers = cores > 0 ? (unsigned)cores : 1;
+        e->options.hash_workers = cores;
     if (e->options.populators == 0)
         e->options.populators = cores > 1 ? 2 : 1;
     if (e->options.bytes_in_flight == 0)
@@ -193,6 +203,7 @@ int load_start(struct engine *e, const struct load_request *request, struct load
     l->engine = e;
     l->request = *request;
     l->resident = resident;
+    l->parser_stop = -1;
     pthread_cond_init(&l->changed, NULL);
     /* `out` must be set before done() can come. */
     pthread_mutex_lock(&e->lock);

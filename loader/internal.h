@@ -35,7 +35,9 @@
 #define POPULATE_STEP_MAX (UINT64_C(8) << 20)
 /* A file up to this size goes through small.c: below it the set-up of a stream costs more than the copy it saves. */
 #define SMALL_FILE_MAX (UINT64_C(256) << 10)
-/* Streams of one load that are open at once: each holds three descriptors and a mapping. */
+/* Pieces that go before everything else at one time. */
+#define WANTED_PIECES_MAX 8u
+/* Streams of one load that are open at once: each holds three or four descriptors and a mapping. */
 #define STREAMS_OPEN_MAX 256u
 /* Reads under way in all, whatever their size. */
 #define READ_DEPTH 256u
@@ -62,6 +64,9 @@ struct stream {
     int cached;     /* the same file through the page cache, which holds some of it; or -1 */
     bool direct;    /* cleared for good when the file system refuses */
     uint32_t align; /* of lengths, with `direct` */
+    /* Without `direct`: what the page cache had before our reads, whose readahead also fills it; less what has been
+     * counted. */
+    uint64_t cached_before;
 
     struct blob_memory memory;
     uint64_t block_bytes;
@@ -102,7 +107,8 @@ struct load {
     pthread_cond_t changed;
     /* What the parser waits for: goes before everything else. */
     struct stream *wanted;
-    uint32_t wanted_from, wanted_to; /* pieces, inclusive */
+    uint32_t wanted_from, wanted_to; /* pieces, inclusive; at most WANTED_PIECES_MAX */
+    int parser_stop;                 /* an eventfd while the parser runs, else -1 */
     _Atomic uint64_t landed;
 };
 
@@ -144,6 +150,8 @@ int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
 /* ---- stream.c ---- */
 /* Opens the file, makes its memory; the stream is not scheduled yet. */
 int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_error *err);
+/* From here on through the page cache. */
+void stream_go_buffered(struct stream *s);
 /* With the lock held: lets the threads at it; takes it away from them (nobody may be at work on it). */
 void stream_schedule(struct stream *s);
 void stream_unschedule(struct stream *s);

@@ -17,8 +17,7 @@ struct read {
     struct read_op op; /* first: the reader hands this back */
     struct stream *stream;
     uint32_t piece;
-    uint64_t done;   /* bytes of the piece that have landed */
-    uint64_t cached; /* bytes that the page cache had */
+    uint64_t done; /* bytes of the piece that have landed */
 };
 
 struct io {
@@ -33,25 +32,15 @@ static void start(struct io *io, struct read *r) {
     struct stream *s = r->stream;
     uint64_t offset = r->piece * s->piece_bytes + r->done;
     uint64_t length = stream_piece_length(s, r->piece) - r->done;
-    r->op.fd = s->source;
-    r->op.copies = !s->direct;
+    bool cached = s->direct && s->cached >= 0 && cached_bytes(s->cached, offset, length) == length;
+    r->op.fd = cached ? s->cached : s->source;
+    r->op.copies = cached || !s->direct;
     r->op.to = s->memory.at + offset;
     r->op.offset = offset;
-    uint64_t cached = s->direct && s->cached < 0 ? 0 : cached_bytes(s->direct ? s->cached : s->source, offset, length);
-    if (s->direct && cached == length) {
-        r->op.fd = s->cached;
-        r->op.copies = true;
-    }
-    r->cached = r->op.copies ? cached : 0;
-    if (s->direct && !r->op.copies)
+    if (!r->op.copies)
         length = (length + s->align - 1) / s->align * s->align; /* stays inside of the mapping: align <= a page */
     r->op.length = (uint32_t)length;
     io->engine->reader->queue(io->engine->reader, &r->op);
-}
-
-static void go_buffered(struct stream *s) {
-    s->direct = false;
-    (void)fcntl(s->source, F_SETFL, fcntl(s->source, F_GETFL) & ~O_DIRECT);
 }
 
 static void fail_read(struct read *r, int result) {
@@ -82,7 +71,8 @@ static bool ended(struct read *r, uint64_t now) {
     if (result == -EINTR || result == -EAGAIN)
         return true;
     if ((result == -EINVAL || result == -EOPNOTSUPP) && !r->op.copies) {
-        go_buffered(s);
+        if (s->direct)
+            stream_go_buffered(s);
         return true;
     }
     if (result <= 0) {
@@ -93,12 +83,16 @@ static bool ended(struct read *r, uint64_t now) {
     if (landed > length - r->done)
         landed = length - r->done; /* past the size the file had: it grew, as will be seen in the end */
     r->done += landed;
-    uint64_t cached = r->cached < landed ? r->cached : landed;
+    uint64_t cached = landed;
+    if (r->op.fd == s->source) {
+        cached = s->cached_before < landed ? s->cached_before : landed;
+        s->cached_before -= cached;
+    }
     l->resident->from_page_cache += cached;
     l->resident->from_disk += landed - cached;
     if (r->done < length) {
         if (s->direct && r->done % s->align != 0)
-            go_buffered(s);
+            stream_go_buffered(s);
         return true;
     }
     uint64_t end = r->piece * s->piece_bytes + length;

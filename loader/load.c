@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "artifact/parse.h"
 #include "loader/internal.h"
@@ -21,6 +22,8 @@ void load_fail(struct load *l, const struct hearth_error *err) {
     l->failed = true;
     l->error = *err;
     pthread_cond_broadcast(&l->changed);
+    if (l->parser_stop >= 0)
+        (void)eventfd_write(l->parser_stop, 1);
 }
 
 void load_phase(struct load *l, enum hearth_phase phase, uint64_t start, uint64_t end) {
@@ -42,7 +45,8 @@ static int reserve(struct load *l, struct hearth_error *err) {
     const struct artifact *a = l->request.artifact;
     uint64_t need = 0;
     for (size_t i = 0; i < a->n_files; i++)
-        need += pages_of(e, a->files[i].identity.bytes);
+        if (__builtin_add_overflow(need, pages_of(e, a->files[i].identity.bytes), &need))
+            need = UINT64_MAX; /* sparse files may claim anything */
     /* One after the other: of two that fit each alone, the first shall have it. */
     pthread_mutex_lock(&e->admission);
     pthread_mutex_lock(&e->lock);
@@ -242,19 +246,21 @@ static int parser_fd(void *user, size_t i, struct hearth_error *err) {
     return s ? s->memory.readonly : l->resident->blobs[i].fd;
 }
 
+/* Piece by piece: what is wanted goes before every bound, and a parser may ask for a whole file. */
 static int parser_wait(void *user, size_t i, uint64_t offset, uint64_t length, struct hearth_error *err) {
     struct load *l = user;
     struct engine *e = l->engine;
     struct stream *s = open_stream_of(l, i);
     pthread_mutex_lock(&e->lock);
-    if (s && length > 0) {
-        l->wanted_from = (uint32_t)(offset / s->piece_bytes);
-        l->wanted_to = (uint32_t)((offset + length - 1) / s->piece_bytes);
+    uint64_t end = s && length > 0 ? (offset + length - 1) / s->piece_bytes + 1 : 0;
+    for (uint64_t p = s ? offset / s->piece_bytes : 0; p < end && !l->failed; p = l->wanted_to + UINT64_C(1)) {
+        l->wanted_from = (uint32_t)p;
+        l->wanted_to = (uint32_t)(p + WANTED_PIECES_MAX < end ? p + WANTED_PIECES_MAX - 1 : end - 1);
+        if (pieces_landed(s, l->wanted_from, l->wanted_to))
+            continue;
         l->wanted = s;
-        if (!pieces_landed(s, l->wanted_from, l->wanted_to)) {
-            pthread_cond_broadcast(&e->populate_wanted);
-            e->reader->wake(e->reader);
-        }
+        pthread_cond_broadcast(&e->populate_wanted);
+        e->reader->wake(e->reader);
         while (!l->failed && !pieces_landed(s, l->wanted_from, l->wanted_to))
             pthread_cond_wait(&l->changed, &e->lock);
         l->wanted = NULL;
@@ -265,16 +271,26 @@ static int parser_wait(void *user, size_t i, uint64_t offset, uint64_t length, s
 }
 
 static int parse(struct load *l, int *index_fd, struct hearth_error *err) {
+    _cleanup_close_ int stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (stop < 0)
+        return error_errno(err, errno, "cannot start the parser");
     const struct parse_request request = {
         .artifact = l->request.artifact,
         .file_fd = parser_fd,
         .wait_range = parser_wait,
         .user = l,
+        .stop_fd = stop,
         .helper = l->engine->parser_helper,
     };
     uint64_t start = clock_now();
-    int r = parse_isolated(&request, index_fd, err);
     pthread_mutex_lock(&l->engine->lock);
+    int r = failure(l, err);
+    l->parser_stop = stop;
+    pthread_mutex_unlock(&l->engine->lock);
+    if (!r)
+        r = parse_isolated(&request, index_fd, err);
+    pthread_mutex_lock(&l->engine->lock);
+    l->parser_stop = -1;
     load_phase(l, HEARTH_PHASE_PARSE, start, clock_now());
     pthread_mutex_unlock(&l->engine->lock);
     return r;

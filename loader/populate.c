@@ -16,7 +16,9 @@
 #include "loader/memory_limit.h"
 
 uint64_t memory_needed(const struct engine *e, uint64_t more) {
-    uint64_t needed = e->reserved + more;
+    uint64_t needed;
+    if (__builtin_add_overflow(e->reserved, more, &needed))
+        return UINT64_MAX;
     return needed > e->hold_left ? needed - e->hold_left : 0;
 }
 
@@ -60,7 +62,7 @@ static void populate_one(struct engine *e, struct stream *s, uint64_t offset, ui
     struct load *l = s->load;
     uint64_t swap = length < e->hold_left ? length : e->hold_left;
     e->hold_left -= swap;
-    uint8_t *held = e->hold + e->hold_left; /* stays mapped while a load runs */
+    uint8_t *held = swap > 0 ? e->hold + e->hold_left : NULL; /* stays mapped while a load runs */
     pthread_mutex_unlock(&e->lock);
     uint64_t start = clock_now();
     if (swap > 0)

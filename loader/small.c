@@ -1,8 +1,8 @@
 /* loader/small.c: files that are not worth a stream, read by the load's own thread.
  *
  * An artifact may have thousands of them. Each is opened a few files ahead of its turn, so that storage works on many
- * at once while this thread takes one after the other: read, hash, a memfd from the bytes, sealed. No mapping, no other
- * thread, two descriptors at a time.
+ * at once while this thread takes one after the other: read, hash, a memfd from the bytes, sealed. No mapping and no
+ * other thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@ struct small {
     /* Files whose turn comes, by number modulo OPEN_AHEAD: the descriptor or -1, and what the page cache had of it. */
     int ahead[OPEN_AHEAD];
     uint64_t cached[OPEN_AHEAD];
-    uint8_t *buffer; /* SMALL_FILE_MAX + 1 */
+    uint8_t *buffer; /* SMALL_FILE_MAX */
     EVP_MD_CTX *sha_ctx;
     uint64_t since_check;
 };

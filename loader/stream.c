@@ -42,12 +42,22 @@ static uint32_t direct_alignment(int fd, uint64_t page) {
     return x.stx_dio_offset_align;
 }
 
+void stream_go_buffered(struct stream *s) {
+    s->direct = false;
+    s->cached_before = cached_bytes(s->source, 0, s->bytes);
+    (void)fcntl(s->source, F_SETFL, fcntl(s->source, F_GETFL) & ~O_DIRECT);
+}
+
 static int open_source(struct stream *s, struct hearth_error *err) {
     const struct artifact *a = s->load->request.artifact;
     struct hearth_error refused = HEARTH_ERROR_INIT;
     int r = artifact_open(a, s->file, O_DIRECT, &s->source, &refused);
-    if (r == HEARTH_E_UNSUPPORTED)
-        return artifact_open(a, s->file, 0, &s->source, err);
+    if (r == HEARTH_E_UNSUPPORTED) {
+        r = artifact_open(a, s->file, 0, &s->source, err);
+        if (!r)
+            stream_go_buffered(s);
+        return r;
+    }
     if (r) {
         if (err)
             *err = refused;
@@ -56,7 +66,7 @@ static int open_source(struct stream *s, struct hearth_error *err) {
     s->align = direct_alignment(s->source, s->load->engine->backing.small_page);
     s->direct = s->align > 0;
     if (!s->direct) {
-        (void)fcntl(s->source, F_SETFL, fcntl(s->source, F_GETFL) & ~O_DIRECT);
+        stream_go_buffered(s);
         return 0;
     }
     /* What the page cache has is read from there, at the speed of memory. */

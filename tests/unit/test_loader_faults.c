@@ -2,6 +2,7 @@
  * fixture counts descriptors and mappings after each test, and here each engine must still be able to load. */
 #include "loader_fixture.h"
 
+#include <poll.h>
 #include <sys/resource.h>
 
 #define LARGE (UINT64_C(24) << 20)
@@ -232,7 +233,95 @@ static void what_does_not_fit_is_refused_before_any_memory_is_made(void **state)
     engine_free(e);
 }
 
+/* Two holes of 8 EiB each: their sum, rounded up to pages, is 2^64. */
+static void sizes_whose_sum_wraps_do_not_fit(void **state) {
+    (void)state;
+    char normal[sizeof(test_dir)];
+    memcpy(normal, test_dir, sizeof(normal));
+    snprintf(test_dir, sizeof(test_dir), "/dev/shm/hearth-loader-XXXXXX");
+    assert_non_null(mkdtemp(test_dir));
+    static const char *const names[] = {"a.bin", "b.bin"};
+    for (size_t i = 0; i < 2; i++) {
+        put_file(names[i], 1, 1);
+        test_path(names[i], victim, sizeof(victim));
+        assert_int_equal(truncate(victim, INT64_MAX), 0);
+    }
+    struct engine *e = engine(BACKING_AUTO);
+    expect_failure(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, HEARTH_E_TOO_LARGE);
+    assert_int_equal(e->reserved, 0);
+    engine_free(e);
+    for (size_t i = 0; i < 2; i++) {
+        test_path(names[i], victim, sizeof(victim));
+        unlink(victim);
+    }
+    assert_int_equal(rmdir(test_dir), 0);
+    memcpy(test_dir, normal, sizeof(normal));
+}
+
 /* ---- the parser ---- */
+
+static uint64_t most_ahead;
+
+static void *watch_populating(void *engine) {
+    struct engine *e = engine;
+    uint64_t before = UINT64_MAX;
+    for (;;) {
+        usleep(100000);
+        pthread_mutex_lock(&e->lock);
+        most_ahead = e->devices->ahead;
+        pthread_mutex_unlock(&e->lock);
+        if (most_ahead == before)
+            break;
+        before = most_ahead;
+    }
+    hold_reads(e, false);
+    return NULL;
+}
+
+static int want_all(const struct parse_request *q, struct hearth_error *e) {
+    pthread_t watcher;
+    assert_int_equal(pthread_create(&watcher, NULL, watch_populating, ((struct load *)q->user)->engine), 0);
+    int r = q->wait_range(q->user, 0, 0, q->artifact->files[0].identity.bytes, e);
+    assert_int_equal(pthread_join(watcher, NULL), 0);
+    return r;
+}
+
+static void a_parser_that_wants_a_whole_file_does_not_have_it_populated_at_once(void **state) {
+    (void)state;
+    put_file("large.bin", 1, 1);
+    test_path("large.bin", victim, sizeof(victim));
+    assert_int_equal(truncate(victim, INT64_C(256) << 20), 0);
+    const struct engine_options o = {.populate_ahead = 2 * POPULATE_STEP_MAX};
+    struct engine *e;
+    assert_int_equal(engine_new(&o, &e, &err), 0);
+    expect_service(e); /* makes the device's entry */
+    hold_reads(e, true);
+    on_parse = want_all;
+    struct resident *r;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_NONE, &r, &err), 0);
+    resident_free(r);
+    assert_true(most_ahead > 0);
+    assert_true(most_ahead <= o.populate_ahead + WANTED_PIECES_MAX * LARGE_PIECE_BYTES + 4 * POPULATE_STEP_MAX);
+    engine_free(e);
+}
+
+static int cancel_and_wait(const struct parse_request *q, struct hearth_error *e) {
+    struct pollfd p = {.fd = q->stop_fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 0), 0);
+    load_cancel(q->user);
+    assert_int_equal(poll(&p, 1, 0), 1);
+    return error_set(e, HEARTH_E_PARSER, "it was stopped");
+}
+
+static void a_load_that_is_cancelled_stops_its_parser(void **state) {
+    (void)state;
+    put_file("little.bin", 1000, 1);
+    on_parse = cancel_and_wait;
+    struct engine *e = engine(BACKING_AUTO);
+    expect_failure(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, HEARTH_E_CANCELLED);
+    expect_service(e);
+    engine_free(e);
+}
 
 static int refuse(const struct parse_request *q, struct hearth_error *e) {
     (void)q;
@@ -339,7 +428,10 @@ int main(void) {
         T(what_is_no_longer_a_file_is_refused),
         T(running_out_of_descriptors_is_an_error_at_every_step),
         T(what_does_not_fit_is_refused_before_any_memory_is_made),
+        T(sizes_whose_sum_wraps_do_not_fit),
         T(a_parser_that_refuses_ends_the_load),
+        T(a_parser_that_wants_a_whole_file_does_not_have_it_populated_at_once),
+        T(a_load_that_is_cancelled_stops_its_parser),
         T(memory_that_cannot_be_mapped_is_an_error),
         T(cancelling_at_any_time_gives_everything_back),
         T(an_engine_that_ends_cancels_what_runs),

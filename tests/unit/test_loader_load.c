@@ -2,6 +2,7 @@
 #include "loader_fixture.h"
 #include "util/text.h"
 
+#include <sched.h>
 #include <xxhash.h>
 
 /* Around every border there is: pages, small files, pieces, huge pages, chunks. */
@@ -320,6 +321,22 @@ static void memory_held_in_advance_is_swapped_for_what_is_loaded(void **state) {
     engine_free(e);
 }
 
+static void threads_are_counted_by_the_cores_that_may_be_used(void **state) {
+    (void)state;
+    cpu_set_t before, one;
+    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+    CPU_ZERO(&one);
+    for (unsigned i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &before))
+            CPU_SET(i, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    struct engine *e = engine(BACKING_AUTO);
+    assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+    assert_int_equal(e->n_hashers, 1);
+    assert_int_equal(e->n_populators, 1);
+    engine_free(e);
+}
+
 static void more_files_than_streams_may_be_open_are_loaded(void **state) {
     (void)state;
     char name[32];
@@ -354,6 +371,7 @@ int main(void) {
         T(phases_lie_inside_of_the_load_and_all_occur),
         T(two_loads_at_once_do_not_mix),
         T(memory_held_in_advance_is_swapped_for_what_is_loaded),
+        T(threads_are_counted_by_the_cores_that_may_be_used),
         T(more_files_than_streams_may_be_open_are_loaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
