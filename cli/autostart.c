@@ -103,7 +103,7 @@ static const char *reason(struct words *w) {
     return line[0] ? line : "it gave no reason";
 }
 
-int autostart(const char *socket, uint64_t deadline, struct hearth_error *err) {
+static int start(const char *socket, uint64_t deadline, struct hearth_error *err) {
     char program[PATH_BYTES];
     find_daemon(program);
     int ends[2];
@@ -129,4 +129,13 @@ int autostart(const char *socket, uint64_t deadline, struct hearth_error *err) {
         error_set(err, HEARTH_E_SYSTEM, "hearthd could not be started: %s", reason(&words));
     error_at(err, socket, HEARTH_NO_OFFSET);
     return status == -1 ? HEARTH_E_TIMEOUT : HEARTH_E_SYSTEM;
+}
+
+int autostart(const char *socket, uint64_t deadline, struct hearth_error *err) {
+    /* Who started us may have left SIGCHLD ignored: then the kernel would not keep hearthd's status for us. */
+    struct sigaction former;
+    sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, &former);
+    int r = start(socket, deadline, err);
+    sigaction(SIGCHLD, &former, NULL);
+    return r;
 }

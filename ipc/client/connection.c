@@ -44,6 +44,7 @@ int connection_dead(const struct hearth *h, struct hearth_error *err) {
 int connection_late(const struct hearth *h, struct hearth_error *err) {
     error_set(err, HEARTH_E_TIMEOUT, "hearthd did not answer before the deadline");
     error_at(err, h->path, HEARTH_NO_OFFSET);
+    error_hint(err, "allow it more time; if it never answers, its process may be stopped");
     return HEARTH_E_TIMEOUT;
 }
 

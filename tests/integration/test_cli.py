@@ -121,6 +121,9 @@ def test_usage_errors_exit_with_2(alone, arguments):
 def test_a_usage_error_is_a_document_with_json(alone):
     document = alone.document("load", "--verify", "some", status=2, kind="failure")
     assert document["error"]["code"] == "invalid"
+    document = json.loads(alone("--json", status=2).stdout)
+    validate(document, "failure")
+    assert document["error"]["hint"] == "hearth --help"
 
 
 # ---- no daemon ----
@@ -137,6 +140,15 @@ def test_without_a_daemon_the_status_is_3(alone, arguments):
 
 def test_run_without_a_daemon_is_125(alone):
     alone("run", "/etc/hostname", "--", "true", status=125)
+
+
+def test_what_kept_the_daemon_from_starting_is_said(alone, tmp_path):
+    (tmp_path / "hearth").mkdir()
+    (tmp_path / "hearth").chmod(0o777)
+    env = {"HEARTH_AUTOSTART": "1", "HEARTH_SOCKET": "", "XDG_RUNTIME_DIR": str(tmp_path)}
+    for preexec in (None, lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)):
+        done = alone("load", "/etc/hostname", status=1, env=env, preexec_fn=preexec)
+        assert b"0777" in done.stderr
 
 
 def test_ls_never_starts_a_daemon(alone):

@@ -221,6 +221,7 @@ def test_a_load_ends_with_its_cancel_and_only_its_own(daemon, large):
         client.cancel(serial + 1)  # never made
         id_ = client.reply(serial).info()["id"]
         watching = other.send(packets.WATCH, struct.pack("<Q", id_))
+        assert other.reply(watching).kind == packets.PROGRESS
         client.cancel(serial)
         with pytest.raises(Refused) as caught:
             while True:
@@ -304,7 +305,7 @@ def answers(daemon):
     try:
         with Client(daemon.socket) as client:
             return client.status()["pid"] == daemon.pid
-    except OSError:
+    except (OSError, Refused):
         return False
 
 
@@ -542,6 +543,37 @@ def test_a_detached_daemon_serves_when_its_starter_returns(bin_dir, tmp_path):
     wait_until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "the daemon has ended")
     log = (tmp_path / "hearth" / "hearthd.log").read_text()
     assert "listening on" in log and not os.path.exists(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "second name", "directory"])
+def test_a_log_that_could_be_somebody_elses_is_refused(bin_dir, tmp_path, kind):
+    log = tmp_path / "hearthd.log"
+    other = tmp_path / "other"
+    other.write_text("precious")
+    {"fifo": lambda: os.mkfifo(log), "link": lambda: log.symlink_to(other), "directory": log.mkdir,
+     "second name": lambda: os.link(other, log)}[kind]()
+    # A fifo with a reader can be opened for writing without waiting.
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK) if kind == "fifo" else None
+    ended = detach(bin_dir, tmp_path, "--socket", str(tmp_path / "hearth.sock"))
+    if reader is not None:
+        os.close(reader)
+    assert ended.returncode == 1 and str(log) in ended.stderr
+    assert other.read_text() == "precious" and not (tmp_path / "hearth.sock").exists()
+
+
+def test_a_fifo_that_nobody_reads_does_not_hold_up_a_start(bin_dir, tmp_path):
+    os.mkfifo(tmp_path / "hearthd.log")
+    ended = detach(bin_dir, tmp_path, "--socket", str(tmp_path / "hearth.sock"))
+    assert ended.returncode == 1 and "hearthd.log" in ended.stderr
+
+
+def test_a_starter_that_ignores_its_children_changes_nothing(make_daemon, model):
+    daemon = make_daemon(preexec=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    status = pathlib.Path(f"/proc/{daemon.pid}/status").read_text()
+    ignored = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn"))
+    assert not ignored & 1 << (signal.SIGCHLD - 1)
+    with Client(daemon.socket) as client:
+        assert client.load(model)["state"] == packets.RESIDENT
 
 
 def test_check_config_names_every_line(bin_dir, tmp_path):
