@@ -105,6 +105,10 @@ int error_errno(struct hearth_error *err, int sys_errno, const char *format, ...
     char text[128];
     /* The GNU strerror_r: returns a string that need not be in the buffer. */
     snprintf(err->message + used, sizeof(err->message) - used, ": %s", strerror_r(sys_errno, text, sizeof(text)));
+    if (sys_errno == EMFILE || sys_errno == ENFILE)
+        error_hint(err, "raise the %s, or free some",
+                   sys_errno == EMFILE ? "limit on open files (ulimit -n, LimitNOFILE=)"
+                                       : "system's limit, fs.file-max");
     return (int)code;
 }
 

@@ -195,6 +195,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
 PUNCH_HOLE, KEEP_SIZE, COLLAPSE_RANGE, ZERO_RANGE = 2, 1, 8, 16
 F_ADD_SEALS, F_GET_SEALS = 1033, 1034
+F_SEAL_WRITE, F_SEAL_FUTURE_WRITE = 8, 16
 PROT_READ, PROT_WRITE, MAP_SHARED, MADV_REMOVE = 1, 2, 1, 9
 
 
@@ -312,12 +313,14 @@ def tamper_with_all(pid, least):
         try:
             if not os.readlink(entry).startswith("/memfd:hearth") or os.stat(entry).st_size < least:
                 continue
-            fd = os.open(entry, os.O_RDWR)
+            readable = os.open(entry, os.O_RDONLY)
         except OSError:  # closed meanwhile
             continue
+        fd = reopened(readable, os.O_RDWR)
+        os.close(readable)
         try:
-            if not fcntl.fcntl(fd, F_GET_SEALS):
-                continue  # it is being made: nobody relies on it before it is sealed
+            if not fcntl.fcntl(fd, F_GET_SEALS) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
+                continue  # it is being made: nothing is in it before it is sealed
             met += 1
             for tamper in (TAMPERING["pwrite"], TAMPERING["truncate"], TAMPERING["map for writing"]):
                 with pytest.raises(OSError):
