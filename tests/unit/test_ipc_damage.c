@@ -207,6 +207,51 @@ static void the_largest_load_is_taken_and_an_inflated_one_is_not(void **state) {
     close_fd(fd);
 }
 
+/* The packet holds each of these lists whole: it is their count that is refused. */
+static void a_list_beyond_the_bound_is_refused_though_it_fits(void **state) {
+    struct fixture *f = *state;
+    int fd = -1;
+    start(f);
+    for (unsigned which = 0; which < 3; which++)
+        for (unsigned beyond = 0; beyond < 2; beyond++) {
+            struct hearth_msg_load *m = wire_begin(&f->out, HEARTH_MSG_LOAD, 3, sizeof(*m));
+            struct hearth_wire_list *lists[] = {&m->include, &m->exclude, &m->digests};
+            void *entries;
+            m->ref = wire_put_str(&f->out, "/models/a");
+            *lists[which] = wire_put_list(
+                &f->out, LISTS_MAX + beyond,
+                which == 2 ? sizeof(struct hearth_wire_digest) : sizeof(struct hearth_wire_str), &entries);
+            assert_non_null(entries);
+            size_t bytes = (size_t)wire_end(&f->out);
+            bool lives = try_packet(f, &fd, true, f->out.buffer, bytes);
+            if (beyond)
+                refused_for(lives, "a LOAD has");
+            else
+                assert_true(lives);
+        }
+    close_fd(fd);
+    assert_int_equal(f->calls[HEARTH_MSG_LOAD], 3);
+}
+
+/* Later versions may give them a meaning; today's daemon must not take such a request for one it knows. */
+static void unknown_flags_and_reserved_fields_are_refused(void **state) {
+    struct fixture *f = *state;
+    const enum hearth_msg_type types[] = {HEARTH_MSG_ATTACH, HEARTH_MSG_EVICT, HEARTH_MSG_LIST, HEARTH_MSG_STATUS,
+                                          HEARTH_MSG_STOP};
+    int fd = -1;
+    start(f);
+    for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        for (unsigned reserved = 0; reserved < 2; reserved++) {
+            size_t bytes = build(f, types[i], 3), flags = sizeof(struct hearth_msg) + (i < 2 ? sizeof(uint64_t) : 0);
+            f->out.buffer[flags + 4 * reserved] |= 0x80;
+            refused_for(try_packet(f, &fd, true, f->out.buffer, bytes), reserved ? "reserved" : "flags");
+        }
+    size_t bytes = build(f, HEARTH_MSG_STATUS, 3);
+    f->out.buffer[offsetof(struct hearth_msg, reserved)] = 1;
+    refused_for(try_packet(f, &fd, true, f->out.buffer, bytes), "header contradicts");
+    assert_int_equal(f->n_marks, 0); /* the daemon heard of none */
+}
+
 static void random_packets_harm_nobody_else(void **state) {
     struct fixture *f = *state;
     uint64_t x = 88172645463325252u; /* xorshift: the same packets each time */
@@ -282,6 +327,8 @@ int main(void) {
         ipc_test(lists_and_strings_out_of_range_are_refused),
         ipc_test(a_nul_in_any_string_is_refused),
         ipc_test(the_largest_load_is_taken_and_an_inflated_one_is_not),
+        ipc_test(a_list_beyond_the_bound_is_refused_though_it_fits),
+        ipc_test(unknown_flags_and_reserved_fields_are_refused),
         ipc_test(random_packets_harm_nobody_else),
         ipc_test(descriptors_from_clients_are_never_kept),
     };

@@ -223,6 +223,44 @@ static void of_servers_that_start_at_once_exactly_one_wins(void **state) {
     }
 }
 
+struct taker {
+    struct fixture *f;
+    atomic_int *holders, *failed, *taken;
+};
+
+/* Takes the path, holds it, and gives it back, as daemons do that follow one another. */
+static void *take_and_give_back(void *arg) {
+    struct taker *t = arg;
+    for (int i = 0; i < 400; i++) {
+        struct ipc_server *s = NULL;
+        int r = ipc_server_new(&(struct ipc_options){0}, &answering, t->f, &s, NULL);
+        r = r ? r : ipc_server_listen(s, t->f->path, 0600, NULL);
+        if (r == 0) {
+            if (atomic_fetch_add(t->holders, 1) != 0 || access(t->f->path, F_OK) < 0)
+                atomic_store(t->failed, 1);
+            atomic_fetch_add(t->taken, 1);
+            atomic_fetch_sub(t->holders, 1);
+        } else if (r != HEARTH_E_BUSY) {
+            atomic_store(t->failed, 1);
+        }
+        ipc_server_free(s);
+    }
+    return NULL;
+}
+
+static void a_path_that_goes_from_hand_to_hand_has_one_owner_at_a_time(void **state) {
+    struct fixture *f = *state;
+    atomic_int holders = 0, failed = 0, taken = 0;
+    struct taker t = {.f = f, .holders = &holders, .failed = &failed, .taken = &taken};
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_and_give_back, &t), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(failed, 0);
+    assert_true(taken > 0);
+}
+
 /* ---- who may connect ---- */
 
 /* A stranger's view, in a process of its own: the ERROR, although it wrote its HELLO before it was accepted. */
@@ -351,6 +389,7 @@ int main(void) {
         ipc_test(the_end_removes_only_its_own_socket),
         ipc_test(only_a_listening_seqpacket_socket_is_adopted),
         ipc_test(of_servers_that_start_at_once_exactly_one_wins),
+        ipc_test(a_path_that_goes_from_hand_to_hand_has_one_owner_at_a_time),
         ipc_test(a_users_server_denies_others),
         ipc_test(connections_are_bounded),
         ipc_test(with_no_descriptor_free_clients_are_told_so),
