@@ -11,12 +11,9 @@ import subprocess
 import pytest
 
 from conftest import ROOT
+from install import install, output
 
 API = re.compile(r"HEARTH_API[^;(]*?(hearth_\w+)\(")
-
-
-def output(*command, **keywords):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **keywords).stdout
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def api():
 def installed(build, tmp_path_factory):
     """The folder of an installation, and the environment in which pkg-config finds it."""
     folder = tmp_path_factory.mktemp("installed")
-    output("cmake", "--install", str(build), env={**os.environ, "DESTDIR": str(folder)})
+    install(build, folder, destdir=folder)
     (config,) = folder.rglob("hearth.pc")
     env = {**os.environ, "PKG_CONFIG_PATH": str(config.parent), "PKG_CONFIG_SYSROOT_DIR": str(folder)}
     return folder, env
