@@ -57,7 +57,7 @@ static int make_manifest(const struct artifact *a, int *out, struct hearth_error
     if (fd < 0)
         return error_errno(err, -fd, "no memory for the parser's manifest");
     r = index_write(b, fd, err);
-    int sealed = r == 0 ? memfd_seal(fd, SEALS_FINAL) : 0;
+    int sealed = r == 0 ? memfd_seal_final(fd) : 0;
     if (sealed < 0)
         return error_errno(err, -sealed, "the parser's manifest cannot be sealed");
     if (r == 0)

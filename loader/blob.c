@@ -15,10 +15,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <time.h>
 
 #include "util/cleanup.h"
-#include "util/clock.h"
 #include "util/error.h"
 #include "util/kernel.h"
 #include "util/memfd.h"
@@ -28,7 +26,6 @@
 #endif
 
 /* How long the kernel may say that a page is still in use before that is an error. It waits 160 ms itself. */
-#define SEAL_PATIENCE_NS (2 * NS_PER_S)
 
 static uint64_t round_up(uint64_t v, uint64_t to) {
     return (v + to - 1) / to * to;
@@ -179,11 +176,7 @@ int blob_seal(struct blob_memory *m, struct hearth_error *err) {
     if (m->at)
         munmap(m->at, m->mapped);
     m->at = NULL;
-    uint64_t deadline = clock_now() + SEAL_PATIENCE_NS;
-    int r;
-    /* EBUSY: pages are pinned, by a read that has just ended, or by whoever else looks at physical memory. */
-    while ((r = memfd_seal(m->fd, SEALS_FINAL)) == -EBUSY && clock_now() < deadline)
-        nanosleep(&(struct timespec){.tv_nsec = 10 * (long)NS_PER_MS}, NULL);
+    int r = memfd_seal_final(m->fd);
     if (r < 0) {
         r = error_errno(err, -r, "cannot seal loaded memory against writing");
         if (err && err->sys_errno == EBUSY)

@@ -85,7 +85,7 @@ int publish(struct load *l, int *index_fd, struct hearth_error *err) {
     int e = complete_index(l, *index_fd, err);
     if (e)
         return e;
-    int sealed = memfd_seal(*index_fd, SEALS_FINAL);
+    int sealed = memfd_seal_final(*index_fd);
     if (sealed < 0)
         return error_errno(err, -sealed, "cannot seal the index");
     r->index_fd = memfd_reopen_readonly(*index_fd);

@@ -9,6 +9,9 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
+
+#define PATIENCE_NS (2 * NS_PER_S)
 
 int memfd_new(const char *name, uint64_t bytes, unsigned extra_flags) {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | extra_flags;
@@ -33,6 +36,14 @@ int memfd_seal(int fd, int seals) {
     return fcntl(fd, F_ADD_SEALS, seals) < 0 ? -errno : 0;
 }
 
+int memfd_seal_final(int fd) {
+    uint64_t deadline = clock_now() + PATIENCE_NS;
+    int r;
+    while ((r = memfd_seal(fd, SEALS_FINAL)) == -EBUSY && clock_now() < deadline)
+        nanosleep(&(struct timespec){.tv_nsec = 10 * (long)NS_PER_MS}, NULL);
+    return r;
+}
+
 int memfd_reopen_readonly(int fd) {
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -51,6 +62,6 @@ int memfd_from_bytes(const char *name, const void *data, size_t bytes) {
         if (n > 0)
             done += (size_t)n;
     }
-    int r = memfd_seal(fd, SEALS_FINAL);
+    int r = memfd_seal_final(fd);
     return r < 0 ? r : steal_fd(&fd);
 }

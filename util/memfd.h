@@ -28,5 +28,9 @@ int memfd_seal(int fd, int seals);
 /* A fresh O_RDONLY description of the same file, with its own offset: the fd, or -errno. */
 int memfd_reopen_readonly(int fd);
 
+/* SEALS_FINAL, with patience: the kernel says EBUSY while any page is pinned, by a read that has just ended or by
+ * whoever else looks at physical memory. 0 or -errno; -EBUSY after two seconds, or where it is mapped for writing. */
+int memfd_seal_final(int fd);
+
 /* Makes a memfd with these bytes in it, fully sealed: the fd (O_RDWR description), or -errno. */
 int memfd_from_bytes(const char *name, const void *data, size_t bytes);

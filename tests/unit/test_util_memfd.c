@@ -8,10 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
@@ -84,6 +87,34 @@ static void while_it_fills_only_the_mapping_made_before_can_write(void **state) 
     assert_int_equal(memfd_seal(fd, SEALS_FINAL), 0);
 }
 
+static void *unpin_later(void *user) {
+    char bytes[BYTES];
+    nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL); /* longer than the kernel itself waits */
+    assert_true(read(*(int *)user, bytes, sizeof(bytes)) > 0);
+    return NULL;
+}
+
+/* Pages in a pipe are pinned, as those of a read are that has just ended. */
+static void pinned_pages_are_waited_for(void **state) {
+    (void)state;
+    int ends[2];
+    pthread_t thread;
+    _cleanup_close_ int fd = memfd_new("pinned", BYTES, 0);
+    assert_int_equal(pipe(ends), 0);
+    void *map = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(map, MAP_FAILED);
+    memset(map, 1, BYTES);
+    struct iovec piece = {map, 1};
+    assert_int_equal(vmsplice(ends[1], &piece, 1, 0), 1);
+    assert_int_equal(munmap(map, BYTES), 0);
+    assert_int_equal(memfd_seal(fd, SEALS_FINAL), -EBUSY);
+    assert_int_equal(pthread_create(&thread, NULL, unpin_later, &ends[0]), 0);
+    assert_int_equal(memfd_seal_final(fd), 0);
+    pthread_join(thread, NULL);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void a_finished_one_never_changes(void **state) {
     (void)state;
     _cleanup_close_ int fd = memfd_from_bytes("finished", "0123456789", 10);
@@ -141,6 +172,7 @@ int main(void) {
         cmocka_unit_test(a_name_longer_than_the_kernel_takes_is_cut),
         cmocka_unit_test(a_size_beyond_off_t_is_an_error),
         cmocka_unit_test(while_it_fills_only_the_mapping_made_before_can_write),
+        cmocka_unit_test(pinned_pages_are_waited_for),
         cmocka_unit_test(a_finished_one_never_changes),
         cmocka_unit_test(one_without_bytes_is_one_too),
         cmocka_unit_test(a_reopened_one_is_read_only_and_has_an_offset_of_its_own),
