@@ -185,30 +185,33 @@ void piece_landed(struct stream *s, uint32_t piece) {
 
 /* ---- hashing ---- */
 
-static bool next_chunk(struct stream *s, uint32_t *chunk) {
+static bool has_chunk(const struct stream *s) {
     if (!s->hashed || s->load->failed)
         return false;
-    if (s->sha256) {
-        if (s->hash_busy || s->chunk_next == s->n_chunks || s->missing[s->chunk_next] > 0)
-            return false;
-        s->hash_busy = true;
-        *chunk = s->chunk_next++;
-    } else {
-        if (s->ready_from == s->ready_to)
-            return false;
-        *chunk = s->ready[s->ready_from++];
-    }
-    s->load->users++;
-    return true;
+    if (!s->sha256)
+        return s->ready_from < s->ready_to;
+    return !s->hash_busy && s->chunk_next < s->n_chunks && s->missing[s->chunk_next] == 0;
 }
 
+/* What only one worker at a time can do. */
+static uint32_t serial_chunks_left(const struct stream *s) {
+    return s->sha256 ? s->n_chunks - s->chunk_next : 0;
+}
+
+/* The stream that would be alone at the end, were it left behind, goes first; but no load before an older one. */
 bool schedule_hash(struct engine *e, struct stream **out, uint32_t *chunk) {
+    struct stream *best = NULL;
     for (struct stream *s = e->streams; s; s = s->next)
-        if (next_chunk(s, chunk)) {
-            *out = s;
-            return true;
-        }
-    return false;
+        if ((!best || s->load == best->load) && has_chunk(s) &&
+            (!best || serial_chunks_left(s) > serial_chunks_left(best)))
+            best = s;
+    if (!best)
+        return false;
+    *chunk = best->sha256 ? best->chunk_next++ : best->ready[best->ready_from++];
+    best->hash_busy = best->sha256;
+    best->load->users++;
+    *out = best;
+    return true;
 }
 
 void work_ended(struct load *l) {

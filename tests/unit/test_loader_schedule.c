@@ -1,0 +1,98 @@
+/* loader/schedule: which chunk is hashed next. Streams are made by hand; no thread runs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "loader/internal.h"
+
+enum { N_CHUNKS = 10 };
+
+struct fixture {
+    struct engine engine;
+    struct load loads[2];
+    struct stream streams[3];
+    uint8_t missing[N_CHUNKS];
+    uint32_t ready[N_CHUNKS];
+};
+
+/* Streams 0 and 1 are of the older load, all of their chunks have landed, and SHA-256 is at `chunk_next`. */
+static void init(struct fixture *f, uint32_t chunk_next0, uint32_t chunk_next1) {
+    *f = (struct fixture){0};
+    for (unsigned i = 0; i < 3; i++) {
+        f->streams[i] = (struct stream){.load = &f->loads[i / 2],
+                                        .hashed = true,
+                                        .sha256 = true,
+                                        .n_chunks = N_CHUNKS,
+                                        .missing = f->missing,
+                                        .ready = f->ready,
+                                        .next = i < 2 ? &f->streams[i + 1] : NULL};
+    }
+    f->streams[0].chunk_next = chunk_next0;
+    f->streams[1].chunk_next = chunk_next1;
+    f->engine.streams = f->streams;
+}
+
+static void expect(struct fixture *f, unsigned stream, uint32_t chunk) {
+    struct stream *s;
+    uint32_t c;
+    assert_true(schedule_hash(&f->engine, &s, &c));
+    assert_int_equal(s - f->streams, stream);
+    assert_int_equal(c, chunk);
+}
+
+static void the_file_with_most_left_is_hashed_first(void **state) {
+    (void)state;
+    struct fixture f;
+    init(&f, 5, 2);
+    expect(&f, 1, 2);
+    expect(&f, 0, 5); /* the other one is at work */
+    assert_int_equal(f.loads[0].users, 2);
+}
+
+static void no_load_is_hashed_before_an_older_one(void **state) {
+    (void)state;
+    struct fixture f;
+    init(&f, N_CHUNKS - 1, N_CHUNKS);
+    expect(&f, 0, N_CHUNKS - 1);
+    expect(&f, 2, 0);
+    struct stream *s;
+    uint32_t c;
+    assert_false(schedule_hash(&f.engine, &s, &c));
+}
+
+static void what_any_worker_can_hash_at_any_time_goes_last(void **state) {
+    (void)state;
+    struct fixture f;
+    init(&f, 0, N_CHUNKS - 1);
+    f.streams[0].sha256 = false;
+    f.ready[0] = 7;
+    f.streams[0].ready_to = 1;
+    expect(&f, 1, N_CHUNKS - 1);
+    expect(&f, 0, 7);
+}
+
+static void a_failed_load_and_what_has_not_landed_are_passed_over(void **state) {
+    (void)state;
+    struct fixture f;
+    init(&f, 0, 0);
+    f.loads[0].failed = true;
+    expect(&f, 2, 0);
+    f.streams[2].hash_busy = false;
+    f.missing[1] = 1;
+    struct stream *s;
+    uint32_t c;
+    assert_false(schedule_hash(&f.engine, &s, &c));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_file_with_most_left_is_hashed_first),
+        cmocka_unit_test(no_load_is_hashed_before_an_older_one),
+        cmocka_unit_test(what_any_worker_can_hash_at_any_time_goes_last),
+        cmocka_unit_test(a_failed_load_and_what_has_not_landed_are_passed_over),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
