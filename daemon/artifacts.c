@@ -3,10 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include <hearth/hearth.h>
 
+#include "daemon/slots.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -22,7 +22,8 @@ struct artifacts {
     struct artifacts_options o;
     struct bucket buckets[BUCKETS]; /* ids are random: their low bits are the hash */
     TAILQ_HEAD(, generation) all;
-    unsigned loading, failures;
+    struct slots slots;
+    unsigned failures;
     struct loop_timer progress;
 };
 
@@ -45,20 +46,17 @@ struct generation *artifacts_next(struct artifacts *a, const struct generation *
     return next;
 }
 
-/* Ids are random, so that one that a client kept over a restart names nothing rather than another artifact. */
 static uint64_t new_id(struct artifacts *a) {
     uint64_t id;
     do {
-        if (getrandom(&id, sizeof(id), 0) != sizeof(id))
-            id = clock_now() * UINT64_C(0x9e3779b97f4a7c15);
-        id &= (UINT64_C(1) << 48) - 1;
+        id = generation_random_id();
     } while (id == 0 || artifacts_find(a, id));
     return id;
 }
 
 bool artifacts_busy(const struct artifacts *a) {
     const struct generation *g;
-    if (a->loading)
+    if (a->slots.running)
         return true;
     TAILQ_FOREACH(g, &a->all, link)
     if (g->state < HEARTH_STATE_RESIDENT)
@@ -193,7 +191,7 @@ static void load_ended(void *user) {
     struct resident *r = NULL;
     int e = load_take(g->load, &r, &err);
     g->load = load_free(g->load);
-    a->loading--;
+    slots_give_back(&a->slots, g->device, g->ending);
     if (g->ending) { /* whoever waited has been told */
         resident_free(r);
         drop(g);
@@ -229,42 +227,42 @@ static void start_load(struct generation *g) {
         .user = g,
     };
     g->state = HEARTH_STATE_LOADING;
-    a->loading++;
     if (load_start(a->o.engine, &request, &g->load, &err)) {
-        a->loading--;
+        slots_give_back(&a->slots, g->device, false);
         log_failure(LOG_WARNING, "a load cannot be started", &err);
         failed(g, &err);
     }
 }
 
-/* True while memory is on its way back: a load that does not fit may fit when it has come. */
-static bool memory_is_coming_back(const struct artifacts *a) {
-    const struct generation *g;
-    TAILQ_FOREACH(g, &a->all, link)
-    if (g->ending)
-        return true;
-    return false;
+/* 0: it loads. SLOTS_WAIT: not yet. Errors: it never will. */
+static int try_start(struct generation *g, struct hearth_error *err) {
+    struct artifacts *a = g->artifacts;
+    int r = slots_check(&a->slots, g->device, g->spec->ref, err);
+    if (r)
+        return r;
+    struct charge c = budget_estimate(g->artifact);
+    r = budget_charge(a->o.budget, c, g->spec->ref, err);
+    if (r) /* it may fit when the memory of what was cancelled has come back */
+        return a->slots.let_go && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;
+    g->charged = c;
+    r = slots_take(&a->slots, g->device, err);
+    if (r == 0)
+        start_load(g);
+    return r;
 }
 
 static void start_queued(struct artifacts *a) {
     struct generation *g = TAILQ_FIRST(&a->all);
-    while (g && a->loading < a->o.loads_at_once) {
+    while (g) {
         struct hearth_error err = HEARTH_ERROR_INIT;
-        struct charge c = {0, 0};
-        int r = g->state == HEARTH_STATE_QUEUED ? 0 : -1;
-        if (r == 0) {
-            c = budget_estimate(g->artifact);
-            r = budget_charge(a->o.budget, c, g->spec->ref, &err);
-        }
-        if (r == 0) {
-            g->charged = c;
-            start_load(g);
-        } else if (r > 0 && (!budget_could_fit(a->o.budget, c) || !memory_is_coming_back(a))) {
-            log_failure(LOG_WARNING, "a load is refused", &err);
-            failed(g, &err);
-        } else {
+        int r = g->state == HEARTH_STATE_QUEUED ? try_start(g, &err) : SLOTS_WAIT;
+        if (r == SLOTS_WAIT) {
             g = TAILQ_NEXT(g, link);
             continue;
+        }
+        if (r) {
+            log_failure(LOG_WARNING, "a load is refused", &err);
+            failed(g, &err);
         }
         g = TAILQ_FIRST(&a->all); /* a failure may have dropped any older one */
     }
@@ -299,10 +297,6 @@ static void mark_stale(struct artifacts *a, const struct load_spec *spec, const 
     }
 }
 
-static struct hearth_span since(struct hearth_span s, uint64_t start) {
-    return (struct hearth_span){s.start_ns > start ? s.start_ns - start : 0, s.end_ns > start ? s.end_ns - start : 0};
-}
-
 static void resolved(void *user, struct artifact *artifact, struct hearth_span span, const struct hearth_error *err) {
     struct generation *g = user, *known;
     struct artifacts *a = g->artifacts;
@@ -317,7 +311,7 @@ static void resolved(void *user, struct artifact *artifact, struct hearth_span s
         return;
     }
     TAILQ_FOREACH(w, &g->waiters, link)
-    w->resolve = since(span, w->start_ns);
+    w->resolve = span_since(span, w->start_ns);
     mark_stale(a, g->spec, artifact);
     known = find_key(a, artifact->key);
     if (known) { /* the same files, asked for in the same way */
@@ -333,10 +327,11 @@ static void resolved(void *user, struct artifact *artifact, struct hearth_span s
         drop(g);
         return;
     }
-    g->resolved = since(span, g->start_ns);
+    g->resolved = span_since(span, g->start_ns);
     g->artifact = artifact;
     memcpy(g->key, artifact->key, sizeof(g->key));
     g->bytes = artifact->bytes;
+    g->device = artifact->n_files ? artifact->files[0].identity.device : 0;
     g->n_files = (uint32_t)artifact->n_files;
     g->state = HEARTH_STATE_QUEUED;
     for (w = TAILQ_FIRST(&g->waiters); w; w = next) {
@@ -396,9 +391,12 @@ void artifacts_watch(struct artifacts *a, struct generation *g, const struct wai
 
 /* Ends what is under way, without a word to anybody. g may be gone afterwards. */
 static void abandon(struct generation *g) {
+    struct artifacts *a = g->artifacts;
     if (g->state == HEARTH_STATE_LOADING) {
-        if (!g->ending)
+        if (!g->ending) {
             load_cancel(g->load);
+            slots_let_go(&a->slots, g->device);
+        }
         g->ending = true;
         return;
     }
@@ -426,6 +424,7 @@ void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, 
         if (left && !g->keep && TAILQ_EMPTY(&g->waiters))
             abandon(g);
     }
+    start_queued(a);
 }
 
 int artifacts_lease(struct generation *g, struct hearth_error *err) {
@@ -483,6 +482,7 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
     if (!a)
         return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the table of artifacts");
     a->o = *options;
+    a->slots.at_once = options->loads_at_once;
     TAILQ_INIT(&a->all);
     a->progress = (struct loop_timer){.due = progress_tick, .user = a};
     *out = a;
@@ -494,6 +494,7 @@ struct artifacts *artifacts_free(struct artifacts *a) {
         return NULL;
     for (struct generation *g; (g = TAILQ_FIRST(&a->all));)
         drop(g);
+    slots_deinit(&a->slots);
     free(a);
     return NULL;
 }

@@ -57,7 +57,7 @@ struct artifacts_options {
     struct engine *engine;
     struct resolver *resolver;
     struct budget *budget;
-    unsigned loads_at_once;
+    unsigned loads_at_once; /* from one storage */
     struct artifacts_events events;
     void *user;
 };

@@ -2,7 +2,8 @@
  *
  * The end is a state, not a jump: the server goes first, and the socket file with it, so that nobody new comes and the
  * next daemon can start; those who wait are answered; loads are cancelled; and the loop runs on until each has given
- * its memory back. A storage that hangs may hold that up for as long as it likes; a second signal does not wait.
+ * its memory back. A storage that hangs may hold that up for as long as it likes: so after END_NS the process ends as
+ * it stands, and a second signal does not wait at all.
  */
 #include "daemon/daemon.h"
 
@@ -26,13 +27,23 @@
 #define SPARES_SHARE 8
 #define SPARES_AFTER (20 * NS_PER_MS) /* what a quiet loop waits with making them */
 
+#define END_NS (5 * NS_PER_S)
+
 /* ---- the end ---- */
+
+/* Those who waited have been told, and the socket is gone: what is left is memory, which goes with the process. */
+static void on_end(void *user) {
+    (void)user;
+    log_warning("ending without some loads: their storage does not answer");
+    _exit(EXIT_SUCCESS);
+}
 
 void daemon_stop(struct daemon *d, const char *why) {
     if (d->stopping)
         return;
     d->stopping = true;
     log_notice("ending: %s", why);
+    loop_timer_set(d->loop, &d->end, clock_now() + END_NS);
     service_stopping();
 }
 
@@ -176,6 +187,7 @@ int daemon_new(const struct options *options, const char *socket, int passed, st
     }
     d->idle = (struct loop_timer){.due = on_idle, .user = d};
     d->watchdog = (struct loop_timer){.due = on_watchdog, .user = d};
+    d->end = (struct loop_timer){.due = on_end, .user = d};
     d->spares = (struct loop_timer){.due = on_spares, .user = d};
     if (options->idle_exit_ns)
         loop_timer_set(d->loop, &d->idle, d->start_ns + options->idle_exit_ns);

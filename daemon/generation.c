@@ -3,8 +3,20 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "util/clock.h"
+
+uint64_t generation_random_id(void) {
+    uint64_t id;
+    if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+        id = clock_now() * UINT64_C(0x9e3779b97f4a7c15);
+    return id & ((UINT64_C(1) << 48) - 1);
+}
+
+struct hearth_span span_since(struct hearth_span s, uint64_t start) {
+    return (struct hearth_span){s.start_ns > start ? s.start_ns - start : 0, s.end_ns > start ? s.end_ns - start : 0};
+}
 
 struct generation *generation_new(uint64_t id, const struct load_spec *spec) {
     struct generation *g = calloc(1, sizeof(*g));

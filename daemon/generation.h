@@ -59,6 +59,7 @@ struct generation {
     TAILQ_HEAD(waiters, waiter) waiters;
     uint8_t key[32]; /* from QUEUED on */
     uint64_t bytes;  /* likewise */
+    uint64_t device; /* likewise: of its first file */
     uint32_t n_files;
     struct charge charged;
     /* What it has, by its state. */
@@ -71,6 +72,11 @@ struct generation {
     struct spares spares;        /* RESIDENT, GONE */
 };
 
+/* For a new one, if nothing has it. Ids are random, so that one that a client kept over a restart names nothing rather
+ * than another artifact. */
+uint64_t generation_random_id(void);
+/* A span of the clock's in time since `start`. */
+struct hearth_span span_since(struct hearth_span s, uint64_t start);
 /* A new one in no list, RESOLVING; NULL when there is no memory. The spec is copied. */
 struct generation *generation_new(uint64_t id, const struct load_spec *spec);
 /* Frees it with all it has, its spare descriptors excepted. It must have no waiters, no leases, nothing under way.

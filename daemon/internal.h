@@ -33,7 +33,7 @@ struct daemon {
     char reader[ENGINE_TEXT_BYTES], backing[ENGINE_TEXT_BYTES];
     int signal_fd;
     bool stopping;
-    struct loop_timer idle, watchdog, spares;
+    struct loop_timer idle, watchdog, end, spares;
 };
 
 /* requests.c */

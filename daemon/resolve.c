@@ -14,6 +14,9 @@
 #include "util/error.h"
 
 #define THREADS_MAX 64
+#define FOLDER_THREADS_MAX 16
+/* How long a resolve waits for a thread. Storage that works answers in milliseconds. */
+#define PATIENCE_NS (5 * NS_PER_S)
 #define STACK_BYTES (512u << 10)
 
 /* What threads that outlive the resolver still need of it. */
@@ -30,6 +33,7 @@ struct resolve {
     struct load_spec *spec;
     resolve_done done; /* NULL: dropped */
     void *user;
+    uint64_t since_ns;
     bool running;
     bool posted; /* guarded by mailbox->lock: its thread has done with it */
     struct loop_job job;
@@ -42,6 +46,7 @@ struct resolver {
     struct mailbox *mailbox;
     TAILQ_HEAD(, resolve) jobs; /* those waiting, and those under way, oldest first */
     unsigned running;
+    struct loop_timer patience;
 };
 
 /* ---- what is asked for ---- */
@@ -167,21 +172,44 @@ static int thread_start(struct resolve *job) {
     return r;
 }
 
-static bool reference_under_way(const struct resolver *r, const char *ref) {
-    const struct resolve *job;
-    TAILQ_FOREACH(job, &r->jobs, link)
-    if (job->running && strcmp(job->spec->ref, ref) == 0)
-        return true;
-    return false;
+static size_t folder_length(const char *ref) {
+    const char *slash = strrchr(ref, '/');
+    return slash ? (size_t)(slash - ref) : 0;
 }
 
-/* Starts what may start. */
+enum start { MAY_START, SAME_UNDER_WAY, NO_THREAD };
+
+/* `*oldest` is, with NO_THREAD, the first of those that have the threads. */
+static enum start may_start(const struct resolver *r, const struct resolve *job, const struct resolve **oldest) {
+    const struct resolve *other;
+    const char *ref = job->spec->ref;
+    size_t folder = folder_length(ref);
+    unsigned in_folder = 0;
+    *oldest = NULL;
+    TAILQ_FOREACH(other, &r->jobs, link) {
+        const char *theirs = other->spec->ref;
+        if (!other->running)
+            continue;
+        if (strcmp(theirs, ref) == 0)
+            return SAME_UNDER_WAY;
+        bool neighbours = folder_length(theirs) == folder && memcmp(theirs, ref, folder) == 0;
+        if (!*oldest || (neighbours && in_folder == 0))
+            *oldest = other;
+        in_folder += neighbours;
+    }
+    return r->running < THREADS_MAX && in_folder < FOLDER_THREADS_MAX ? MAY_START : NO_THREAD;
+}
+
+/* Starts what may start, and sees to it that nobody waits for a thread for ever. */
 static void pump(struct resolver *r) {
+    const struct resolve *oldest;
+    uint64_t next = LOOP_NEVER;
     struct resolve *job;
     TAILQ_FOREACH(job, &r->jobs, link) {
-        if (r->running >= THREADS_MAX)
-            return;
-        if (job->running || reference_under_way(r, job->spec->ref))
+        enum start start = job->running ? SAME_UNDER_WAY : may_start(r, job, &oldest);
+        if (start == NO_THREAD && job->since_ns + PATIENCE_NS < next)
+            next = job->since_ns + PATIENCE_NS;
+        if (start != MAY_START)
             continue;
         job->running = true;
         r->running++;
@@ -193,6 +221,32 @@ static void pump(struct resolver *r) {
             loop_post(r->mailbox->loop, &job->job);
         }
     }
+    loop_timer_set(r->mailbox->loop, &r->patience, next);
+}
+
+static void refuse(struct resolve *job, const struct resolve *oldest) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    error_set(&err, HEARTH_E_BUSY, "%.256s was not looked at: too many others wait for storage that does not answer",
+              job->spec->ref);
+    error_at(&err, job->spec->ref, HEARTH_NO_OFFSET);
+    error_expected(&err, "at most %d under way, %d in one folder", THREADS_MAX, FOLDER_THREADS_MAX);
+    error_found(&err, "%u under way, %.256s the first of them", job->resolver->running, oldest->spec->ref);
+    error_hint(&err, "see what is wrong with that storage; what is resident can be attached by its id");
+    TAILQ_REMOVE(&job->resolver->jobs, job, link);
+    job->done(job->user, NULL, (struct hearth_span){job->since_ns, clock_now()}, &err);
+    resolve_free(job);
+}
+
+static void out_of_patience(void *user) {
+    struct resolver *r = user;
+    const struct resolve *oldest;
+    uint64_t now = clock_now();
+    for (struct resolve *job = TAILQ_FIRST(&r->jobs), *next; job; job = next) {
+        next = TAILQ_NEXT(job, link);
+        if (!job->running && job->since_ns + PATIENCE_NS <= now && may_start(r, job, &oldest) == NO_THREAD)
+            refuse(job, oldest);
+    }
+    pump(r);
 }
 
 static void finished(void *user) {
@@ -217,6 +271,7 @@ int resolver_new(struct loop *loop, struct resolver **out, struct hearth_error *
     pthread_mutex_init(&r->mailbox->lock, NULL);
     r->mailbox->holders = 1;
     r->mailbox->loop = loop;
+    r->patience = (struct loop_timer){.due = out_of_patience, .user = r};
     *out = r;
     return 0;
 }
@@ -248,6 +303,7 @@ int resolve_start(struct resolver *r, const struct load_spec *spec, resolve_done
     job->mailbox = r->mailbox;
     job->done = done;
     job->user = user;
+    job->since_ns = clock_now();
     job->job = (struct loop_job){.run = finished, .user = job};
     job->error.offset = HEARTH_NO_OFFSET;
     TAILQ_INSERT_TAIL(&r->jobs, job, link);

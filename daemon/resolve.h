@@ -1,9 +1,10 @@
 /* daemon/resolve.h: resolving references off the event loop.
  *
  * Storage may take as long as it likes to answer a stat, and a thread that waits for it cannot be called back. So each
- * resolve has a thread of its own, of a bounded number; of one reference, only one is under way at a time, so that a
- * storage that hangs costs one thread however often it is asked for; and nobody ever waits for a thread: a resolve that
- * is no longer wanted is let go, and its thread cleans up when the storage lets it.
+ * resolve has a thread of its own, of a bounded number; of one reference, only one is under way at a time, and of one
+ * folder a few, so that a storage that hangs costs few threads however often it is asked for. Who gets no thread for
+ * some seconds is refused. And nobody ever waits for a thread's end: a resolve that is no longer wanted is let go, and
+ * its thread cleans up when the storage lets it.
  *
  * Thread rule: the event loop's.
  */
@@ -46,7 +47,8 @@ int resolver_new(struct loop *loop, struct resolver **out, struct hearth_error *
 /* Does not wait for threads under way. Returns NULL; NULL is allowed. */
 struct resolver *resolver_free(struct resolver *r);
 
-/* `spec` is copied. Errors: NO_MEMORY. Failing to start a thread comes through done(). */
+/* `spec` is copied. Errors: NO_MEMORY. Failing to start a thread comes through done(), and so does BUSY: all threads,
+ * or those for this folder, wait for storage that does not answer. */
 int resolve_start(struct resolver *r, const struct load_spec *spec, resolve_done done, void *user, struct resolve **out,
                   struct hearth_error *err);
 /* done() will not be called. */

@@ -41,6 +41,8 @@
 #define STREAMS_OPEN_MAX 256u
 /* Reads under way in all, whatever their size. */
 #define READ_DEPTH 256u
+/* Of one device: so that several that hang leave something to the others. */
+#define DEVICE_READS_MAX 64u
 
 enum progress { TODO = 0, BUSY = 1, DONE = 2 };
 
@@ -48,6 +50,7 @@ enum progress { TODO = 0, BUSY = 1, DONE = 2 };
 struct device {
     uint64_t id;        /* st_dev */
     uint64_t in_flight; /* bytes of reads under way */
+    unsigned reads;     /* likewise, their number */
     uint64_t ahead;     /* bytes populated, or about to be, that no read has been started for */
     struct device *next;
 };
@@ -64,6 +67,7 @@ struct stream {
     int cached;     /* the same file through the page cache, which holds some of it; or -1 */
     bool direct;    /* cleared for good when the file system refuses */
     uint32_t align; /* of lengths, with `direct` */
+    bool may_block; /* see struct read_op */
     /* Without `direct`: what the page cache had before our reads, whose readahead also fills it; less what has been
      * counted. */
     uint64_t cached_before;

@@ -35,6 +35,7 @@ static void start(struct io *io, struct read *r) {
     bool cached = s->direct && s->cached >= 0 && cached_bytes(s->cached, offset, length) == length;
     r->op.fd = cached ? s->cached : s->source;
     r->op.copies = cached || !s->direct;
+    r->op.may_block = s->may_block;
     r->op.to = s->memory.at + offset;
     r->op.offset = offset;
     if (!r->op.copies)
@@ -140,6 +141,7 @@ static unsigned hand_back(struct io *io, struct read_op **done, unsigned n, stru
         }
         struct stream *s = r->stream;
         s->device->in_flight -= stream_piece_length(s, r->piece);
+        s->device->reads--;
         work_ended(s->load);
         io->free[io->n_free++] = r;
     }

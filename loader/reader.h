@@ -17,7 +17,8 @@
 /* One read; embedded in what the caller keeps about it. */
 struct read_op {
     int fd;
-    bool copies; /* from the page cache: costs CPU time, and may be better off in a thread */
+    bool copies;    /* from the page cache: costs CPU time, and may be better off in a thread */
+    bool may_block; /* whoever starts it: so it must have a thread of its own */
     uint8_t *to;
     uint32_t length;
     uint64_t offset;

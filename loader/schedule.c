@@ -5,7 +5,7 @@
  *   2. the head and the tail of every file, so that parsers need not wait;
  *   3. file after file from front to back; but files that a serial hash follows go side by side, as many as the hash
  *      workers can keep up with, the one that is least far first.
- * What is bounded: bytes being read, and bytes populated ahead of the reads, each for one device.
+ * What is bounded: bytes being read, the number of reads, and bytes populated ahead of them, each for one device.
  */
 #include "loader/internal.h"
 
@@ -123,7 +123,8 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
     struct engine *e = s->load->engine;
     uint64_t from = piece * s->piece_bytes, bytes = stream_piece_length(s, piece);
     struct device *d = s->device;
-    if (s->pieces[piece] != TODO || (d->in_flight > 0 && d->in_flight + bytes > e->options.bytes_in_flight))
+    if (s->pieces[piece] != TODO || d->reads >= DEVICE_READS_MAX ||
+        (d->in_flight > 0 && d->in_flight + bytes > e->options.bytes_in_flight))
         return false;
     for (uint64_t b = from / s->block_bytes; b * s->block_bytes < from + bytes; b++)
         if (s->blocks[b] != DONE) {
@@ -133,6 +134,7 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
     s->pieces[piece] = BUSY;
     s->submitted += bytes;
     d->in_flight += bytes;
+    d->reads++;
     bool was_full = d->ahead >= e->options.populate_ahead;
     d->ahead -= bytes;
     if (was_full && d->ahead < e->options.populate_ahead)

@@ -34,9 +34,9 @@ static bool is_small(const struct load *l, size_t i) {
     return l->request.artifact->files[i].identity.bytes <= SMALL_FILE_MAX;
 }
 
-static int about_file(const struct load *l, size_t i, struct hearth_error *err) {
+static int about_file(const struct load *l, size_t i, uint64_t offset, struct hearth_error *err) {
     char path[sizeof(err->file)];
-    error_at(err, artifact_path(l->request.artifact, i, path, sizeof(path)), HEARTH_NO_OFFSET);
+    error_at(err, artifact_path(l->request.artifact, i, path, sizeof(path)), offset);
     return err ? (int)err->code : HEARTH_E_SYSTEM;
 }
 
@@ -63,14 +63,14 @@ static int read_whole(struct small *s, size_t i, int fd, uint64_t bytes, struct 
             continue;
         if (n < 0) {
             error_errno(err, errno, "cannot read %s", name);
-            return about_file(s->l, i, err);
+            return about_file(s->l, i, done, err);
         }
         if (n == 0) {
             error_set(err, HEARTH_E_CHANGED, "%s became shorter while it was read", name);
             error_expected(err, "%" PRIu64 " bytes", bytes);
             error_found(err, "the end of the file at %" PRIu64, done);
             error_hint(err, "load it again when nothing writes to it any more");
-            return about_file(s->l, i, err);
+            return about_file(s->l, i, done, err);
         }
         done += (uint64_t)n;
     }
@@ -78,7 +78,7 @@ static int read_whole(struct small *s, size_t i, int fd, uint64_t bytes, struct 
     int e = file_identity_of(fd, &now);
     if (e < 0) {
         error_errno(err, -e, "cannot examine %s", name);
-        return about_file(s->l, i, err);
+        return about_file(s->l, i, HEARTH_NO_OFFSET, err);
     }
     if (!file_identity_equal(&now, &s->l->request.artifact->files[i].identity))
         return artifact_changed(s->l->request.artifact, i, &now, err);
@@ -128,7 +128,7 @@ static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err)
         int e = -b->fd;
         b->fd = -1;
         error_errno(err, e, "cannot make %" PRIu64 " bytes of shared memory", b->bytes);
-        return about_file(l, i, err);
+        return about_file(l, i, HEARTH_NO_OFFSET, err);
     }
     b->resident_bytes = memfd_resident(b->fd);
     b->backing = b->bytes > 0 ? HEARTH_BACKING_SHMEM : HEARTH_BACKING_NONE;

@@ -31,11 +31,13 @@ uint64_t cached_bytes(int fd, uint64_t offset, uint64_t length) {
 }
 
 /* What lengths and offsets of direct reads must be multiples of; 0 when there are no direct reads. File systems that do
- * not say (overlayfs, NFS, FUSE) get a trial with whole pages: the first read tells. */
-static uint32_t direct_alignment(int fd, uint64_t page) {
+ * not say (overlayfs, NFS, FUSE) get a trial with whole pages: the first read tells. Those may also block whoever
+ * starts a read, whatever the ring asks of them: FUSE does when it is read directly. */
+static uint32_t direct_alignment(int fd, uint64_t page, bool *may_block) {
     struct statx x;
     memset(&x, 0, sizeof(x));
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) < 0 || !(x.stx_mask & STATX_DIOALIGN))
+    *may_block = statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) < 0 || !(x.stx_mask & STATX_DIOALIGN);
+    if (*may_block)
         return (uint32_t)page;
     if (x.stx_dio_offset_align > page || x.stx_dio_mem_align > page)
         return 0;
@@ -53,6 +55,7 @@ static int open_source(struct stream *s, struct hearth_error *err) {
     struct hearth_error refused = HEARTH_ERROR_INIT;
     int r = artifact_open(a, s->file, O_DIRECT, &s->source, &refused);
     if (r == HEARTH_E_UNSUPPORTED) {
+        s->may_block = true;
         r = artifact_open(a, s->file, 0, &s->source, err);
         if (!r)
             stream_go_buffered(s);
@@ -63,7 +66,7 @@ static int open_source(struct stream *s, struct hearth_error *err) {
             *err = refused;
         return r;
     }
-    s->align = direct_alignment(s->source, s->load->engine->backing.small_page);
+    s->align = direct_alignment(s->source, s->load->engine->backing.small_page, &s->may_block);
     s->direct = s->align > 0;
     if (!s->direct) {
         stream_go_buffered(s);

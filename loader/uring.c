@@ -19,9 +19,6 @@
 
 /* Copies that run at once inside the ring's owner; the rest go to the ring's own threads. */
 #define COPIES_INLINE 4u
-/* Threads that the ring may use for reads that block: more than the default, so that a storage that hangs cannot hold
- * them all. */
-#define IO_THREADS 64u
 
 struct uring {
     struct reader reader;
@@ -44,7 +41,9 @@ static void uring_queue(struct reader *r, struct read_op *op) {
     struct uring *u = (struct uring *)r;
     struct io_uring_sqe *sqe = next_sqe(u);
     io_uring_prep_read(sqe, op->fd, op->to, op->length, op->offset);
-    if (op->copies && ++u->copies > COPIES_INLINE)
+    if (op->copies)
+        u->copies++;
+    if (op->may_block || (op->copies && u->copies > COPIES_INLINE))
         sqe->flags |= IOSQE_ASYNC;
     io_uring_sqe_set_data(sqe, op);
 }
@@ -132,7 +131,9 @@ int uring_new(unsigned depth, struct reader **out, struct hearth_error *err) {
         free(u);
         return refused(-r, err);
     }
-    unsigned workers[2] = {IO_THREADS, 0};
+    /* Threads that the ring may use for reads that block: one each, as all but one may be held by storage that hangs.
+     */
+    unsigned workers[2] = {depth, 0};
     (void)io_uring_register_iowq_max_workers(&u->ring, workers);
     *out = &u->reader;
     return 0;
