@@ -111,7 +111,7 @@ static const struct key {
     {"verify", set_verify, "POLICY", "none, xxh3, remembered or always", "how content is verified (remembered)"},
     {"backing", set_backing, "KIND", "auto, small or hugetlb", "what memory is made of (auto: huge pages)"},
     {"hash-workers", set_hash_workers, "N", "a number from 1 to 1024", "hashing threads (one a core)"},
-    {"bytes-in-flight", set_bytes_in_flight, "SIZE", "a size from 1MiB to 4GiB", "reads under way at once (32MiB)"},
+    {"bytes-in-flight", set_bytes_in_flight, "SIZE", "a size from 1MiB to 4GiB", "reads under way at once (64MiB)"},
     {"loads-at-once", set_loads_at_once, "N", "a number from 1 to 1024", "artifacts loading side by side (8)"},
     {"idle-exit", set_idle_exit, "TIME", "a time above 0, as 30m", "end after so long without lease and load (never)"},
     {"log-level", set_log_level, "LEVEL", "error, warning, notice, info or debug", "what is logged (info)"},

@@ -34,7 +34,7 @@ struct engine_options {
     enum backing_choice backing;
     unsigned hash_workers;     /* threads; default: cores */
     unsigned populators;       /* threads; default: 2, 1 on a single core */
-    uint64_t bytes_in_flight;  /* of one device; default 32 MiB */
+    uint64_t bytes_in_flight;  /* of one device; default 64 MiB */
     uint64_t populate_ahead;   /* bytes that memory may be ahead of one device's reads; default 256 MiB */
     const char *parser_helper; /* NULL: found beside the program */
 };
