@@ -1,0 +1,124 @@
+"""Many files in one artifact, and many artifacts: all of it is counted, listed, handed out, and given back."""
+
+import json
+import os
+import resource
+import subprocess
+
+import packets
+import pytest
+from conftest import DEADLINE, wait_until
+from packets import Client, Refused, make_safetensors
+
+MANY_FILES = 10_000
+
+
+@pytest.fixture
+def many_files(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    make_safetensors(folder / "model.safetensors", 4096, os.urandom(4096))
+    for i in range(MANY_FILES - 1):
+        (folder / f"part-{i:05}.txt").write_text(f"this is {i}")
+    return folder
+
+
+def make_artifacts(folder, n):
+    paths = [folder / f"artifact-{i:04}.safetensors" for i in range(n)]
+    for path in paths:
+        make_safetensors(path, 64, os.urandom(64))
+    return paths
+
+
+def listed(bin_dir, daemon, *flags):
+    ended = subprocess.run(
+        [bin_dir / "hearth", "ls", *flags], env=daemon.env, capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    return ended.stdout
+
+
+def limited(fds):
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (fds, fds))
+
+
+def test_ten_thousand_files_are_one_artifact(bin_dir, daemon, many_files):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard * 3 // 4 < MANY_FILES + 100:
+        pytest.skip(f"the hard limit on open files is {hard}")
+    before = len(daemon.fds())
+    with Client(daemon.socket) as client:
+        info = client.load(many_files)
+        assert info["n_files"] == MANY_FILES and info["state"] == packets.RESIDENT
+        names = sorted(path.name for path in many_files.iterdir())
+        index, *first = client.attach(info["id"])
+        assert len(first) == 252  # with the index, what one packet holds
+        numbers = list(range(MANY_FILES - 253, MANY_FILES))
+        last = client.files(info["id"], numbers)
+        for number, fd in [*enumerate(first), *zip(numbers, last)]:
+            assert os.pread(fd, 1 << 20, 0) == (many_files / names[number]).read_bytes()
+            os.close(fd)
+        os.close(index)
+        (shown,) = json.loads(listed(bin_dir, daemon, "--json"))["artifacts"]
+        assert shown["bytes"] == sum(path.stat().st_size for path in many_files.iterdir())
+        client.detach(info["id"])
+        client.evict(info["id"])
+    wait_until(lambda: len(daemon.fds()) == before, "its descriptors are given back")
+
+
+def test_more_files_than_descriptors_are_refused_with_the_figures(make_daemon, many_files):
+    daemon = make_daemon(preexec=limited(8192))
+    with Client(daemon.socket) as client:
+        before = len(daemon.fds())
+        with pytest.raises(Refused) as caught:
+            client.load(many_files)
+        error = caught.value
+        assert error.code == "no_fds" and error.file == str(many_files) and "LimitNOFILE" in error.hint
+        needed, allowed = int(error.found.split()[0]), int(error.expected.split()[2])
+        assert MANY_FILES < needed < MANY_FILES + 10 and allowed == 8192 - 8192 // 4
+        wait_until(lambda: len(daemon.fds()) == before, "nothing of it stays open")
+        assert client.load(many_files / "model.safetensors")["state"] == packets.RESIDENT
+
+
+def test_a_thousand_artifacts_are_listed_and_given_back(bin_dir, daemon, tmp_path, sanitizer):
+    paths = make_artifacts(tmp_path, 100 if sanitizer else 1000)
+    with Client(daemon.socket) as client:
+        before = len(daemon.fds())
+        ids = [client.load(path)["id"] for path in paths]
+        shown = json.loads(listed(bin_dir, daemon, "--json"))["artifacts"]
+        assert [(a["id"], a["ref"], a["state"]) for a in shown] == [
+            (f"{id_:012x}", str(path), "resident") for id_, path in zip(ids, paths)
+        ]
+        table = listed(bin_dir, daemon)
+        assert all(path.name in table for path in paths)
+        assert client.status()["artifacts"] == len(paths)
+        for id_ in ids:
+            client.evict(id_)
+        wait_until(lambda: len(daemon.fds()) == before, "their descriptors are given back")
+
+
+def test_a_client_that_is_slow_to_read_gets_a_long_list_whole(daemon, tmp_path, sanitizer):
+    paths = make_artifacts(tmp_path, 100 if sanitizer else 1000)
+    with Client(daemon.socket) as client, Client(daemon.socket) as slow:
+        for path in paths:
+            client.load(path)
+        serials = [slow.send(packets.LIST, bytes(8)) for _ in range(5)]
+        assert client.status()["artifacts"] == len(paths)  # the lists have been made, and nobody has read them
+        for serial in serials:
+            replies = [slow.reply(serial) for _ in range(len(paths) + 1)]
+            assert [reply.kind for reply in replies] == [packets.INFO] * len(paths) + [packets.DONE]
+
+
+def test_artifacts_are_loaded_until_descriptors_are_used_up_and_then_refused(make_daemon, tmp_path):
+    daemon = make_daemon(preexec=limited(256))
+    paths = make_artifacts(tmp_path, 192 // 3 + 1)  # each holds its file, its index and its folder, at least
+    with Client(daemon.socket) as client:
+        ids = []
+        with pytest.raises(Refused) as caught:
+            for path in paths:
+                ids.append(client.load(path)["id"])
+        assert caught.value.code == "no_fds" and "192" in caught.value.message and len(ids) > 30
+        resident = [a["id"] for a in client.list() if a["state"] == packets.RESIDENT]
+        assert resident == ids
+        client.evict(ids[0])
+        assert client.load(paths[len(ids)])["state"] == packets.RESIDENT
+        assert len(daemon.fds()) < 256
