@@ -92,7 +92,8 @@ HEARTH_API int hearth_default_socket(bool system_wide, char *buffer, size_t size
 
 /* An argument that a person typed to a reference for the daemon: what exists as a path becomes absolute and tidy, so
  * that one place has one name; links in it stay, for "latest" may be one, but what stands before a ".." is resolved,
- * because behind a link ".." is not what it seems. Anything else is left alone. Errors: HEARTH_E_INVALID when it does not fit. */
+ * because behind a link ".." is not what it seems. Anything else is left alone. Errors: HEARTH_E_INVALID when it does
+ * not fit. */
 HEARTH_API int hearth_ref_from_argument(const char *argument, char *buffer, size_t size, struct hearth_error *err);
 
 /* ---- for a server's own event loop ---- */

@@ -275,8 +275,8 @@ struct hearth_msg_evict {
     uint32_t reserved;
 };
 
-/* CANCEL, no reply. Ends a LOAD or WATCH of this connection, which gets ERROR cancelled as its final reply. Does nothing
- * when that has had its final reply already. since 1 */
+/* CANCEL, no reply. Ends a LOAD or WATCH of this connection, which gets ERROR cancelled as its final reply. Does
+ * nothing when that has had its final reply already. since 1 */
 struct hearth_msg_cancel {
     uint32_t serial; /* of the LOAD or WATCH */
     uint32_t reserved;
