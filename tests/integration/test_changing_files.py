@@ -7,7 +7,9 @@ on disk. The moment cannot be chosen from outside, so each change is tried at ma
 import hashlib
 import mmap
 import os
+import pathlib
 import random
+import threading
 import time
 
 import packets
@@ -97,6 +99,42 @@ def evict_what_is_whole(client, folder, path):
         client.detach(now["id"])
     for listed in client.list():
         client.evict(listed["id"])
+
+
+def test_what_a_write_has_half_changed_is_refused(guard, tmp_path):
+    """One long write(2): the file has its new times when that begins, and its new content when it ends."""
+    path = pathlib.Path(make_safetensors(tmp_path / "model.safetensors", BYTES, b""))
+    start, dice, refused = path.stat().st_size - BYTES, random.Random(0), 0
+
+    def rewrite(fill, begun):
+        content = bytes([fill]) * BYTES
+        with open(path, "r+b", buffering=0) as f:
+            begun.set()
+            assert os.pwrite(f.fileno(), content, start) == BYTES
+
+    for fill in range(1, 26):
+        begun = threading.Event()
+        writer = threading.Thread(target=rewrite, args=(fill, begun))
+        writer.start()
+        begun.wait()
+        time.sleep(dice.random() * 0.02)
+        with Client(guard.socket) as client:
+            try:
+                info = client.load(path)
+            except packets.Refused as error:
+                assert error.code == "changed" and error.file == str(path) and error.found and error.hint, vars(error)
+                refused += 1
+                info = None
+            writer.join()
+            if info:
+                fds = client.attach(info["id"])
+                content = os.pread(fds[1], BYTES, start)
+                assert content.count(content[:1]) == BYTES
+                close_all(fds)
+                client.detach(info["id"])
+            for listed in client.list():
+                client.evict(listed["id"])
+    assert refused > 0
 
 
 def test_small_files_that_never_stop_changing_are_whole_or_refused(guard, tmp_path):

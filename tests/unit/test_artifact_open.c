@@ -3,6 +3,7 @@
 
 #include <grp.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -80,6 +81,32 @@ static void a_changed_file_is_refused_with_what_changed(void **state) {
     assert_int_equal(resolve(t, "m"), 0);
     assert_int_equal(rename(at(t, "other"), at(t, "m/a")), 0);
     assert_changed(t, "another file");
+}
+
+static void a_file_that_somebody_still_writes_is_refused(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a", "content");
+    int writer = open(at(t, "m/a"), O_RDWR | O_CLOEXEC);
+    assert_true(writer >= 0);
+    assert_int_equal(resolve(t, "m"), 0);
+    assert_int_equal(open_first(t, 0), HEARTH_E_CHANGED);
+    assert_string_equal(t->err.file, at(t, "m/a"));
+    assert_true(*t->err.hint);
+    /* What it has mapped it writes still. */
+    char *mapped = mmap(NULL, 7, PROT_READ | PROT_WRITE, MAP_SHARED, writer, 0);
+    assert_true(mapped != MAP_FAILED);
+    close(writer);
+    assert_int_equal(open_first(t, 0), HEARTH_E_CHANGED);
+    munmap(mapped, 7);
+    /* Readers are no harm, and nobody who comes to write is made to wait. */
+    int reader = open(at(t, "m/a"), O_RDONLY | O_CLOEXEC), fd = -1;
+    assert_true(reader >= 0);
+    assert_int_equal(artifact_open(t->artifact, 0, 0, &fd, &t->err), 0);
+    writer = open(at(t, "m/a"), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(writer >= 0);
+    close(writer);
+    close(reader);
+    close(fd);
 }
 
 static void what_was_put_in_its_place_is_not_opened(void **state) {
@@ -188,13 +215,10 @@ static void a_mount_point_inside_is_part_of_it(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        tree_test(a_file_is_opened_for_reading_alone),
-        tree_test(direct_io_is_kept_or_said_to_be_unsupported),
-        tree_test(a_changed_file_is_refused_with_what_changed),
-        tree_test(what_was_put_in_its_place_is_not_opened),
-        tree_test(the_directory_may_move_meanwhile),
-        tree_test(what_may_not_be_read_is_denied_by_name),
-        tree_test(a_mount_point_inside_is_part_of_it),
+        tree_test(a_file_is_opened_for_reading_alone),          tree_test(direct_io_is_kept_or_said_to_be_unsupported),
+        tree_test(a_changed_file_is_refused_with_what_changed), tree_test(a_file_that_somebody_still_writes_is_refused),
+        tree_test(what_was_put_in_its_place_is_not_opened),     tree_test(the_directory_may_move_meanwhile),
+        tree_test(what_may_not_be_read_is_denied_by_name),      tree_test(a_mount_point_inside_is_part_of_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
