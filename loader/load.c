@@ -36,6 +36,12 @@ void load_phase(struct load *l, enum hearth_phase phase, uint64_t start, uint64_
 
 /* ---- memory ---- */
 
+/* What a load needs beside its blobs: 0.5 % for the kernel's tables of small pages, and the parser, the index, threads,
+ * file cache. Were it not there at the end, that would be a kill under a control group; a load that is admitted may use
+ * it up. */
+#define BESIDE_BYTES (UINT64_C(16) << 20)
+#define BESIDE_SHARE 128
+
 static uint64_t pages_of(const struct engine *e, uint64_t bytes) {
     return (bytes + e->backing.small_page - 1) / e->backing.small_page * e->backing.small_page;
 }
@@ -52,7 +58,7 @@ static int reserve(struct load *l, struct hearth_error *err) {
     pthread_mutex_lock(&e->lock);
     uint64_t more = memory_needed(e, need);
     pthread_mutex_unlock(&e->lock);
-    int r = memory_limit_check(e->limits_root, more, err);
+    int r = memory_limit_check(e->limits_root, more, BESIDE_BYTES + more / BESIDE_SHARE, err);
     if (!r) {
         pthread_mutex_lock(&e->lock);
         e->reserved += need;
@@ -76,7 +82,7 @@ int memory_still_fits(struct engine *e, struct hearth_error *err) {
     pthread_mutex_lock(&e->lock);
     uint64_t needed = memory_needed(e, 0);
     pthread_mutex_unlock(&e->lock);
-    return memory_limit_check(e->limits_root, needed, err);
+    return memory_limit_check(e->limits_root, needed, 0, err);
 }
 
 /* ---- streams ---- */

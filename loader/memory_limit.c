@@ -162,16 +162,20 @@ int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_
     return 0;
 }
 
-int memory_limit_check(const char *root, uint64_t needed, struct hearth_error *err) {
+int memory_limit_check(const char *root, uint64_t needed, uint64_t beside, struct hearth_error *err) {
     struct memory_limit m;
     int r = memory_limit_read(root, &m, err);
-    if (r || needed <= m.available)
+    if (r)
         return r;
-    char need[16], have[16], limit[16], used[16];
+    m.available -= beside < m.available ? beside : m.available;
+    if (needed <= m.available)
+        return 0;
+    char need[16], have[16], limit[16], used[16], kept[16];
     r = error_set(err, HEARTH_E_TOO_LARGE, "loading needs %s of memory, and %s allows %s more",
                   format_size(needed, need, sizeof(need)), m.source, format_size(m.available, have, sizeof(have)));
-    error_expected(err, "at most %" PRIu64 " bytes (of %s, %s are used)", m.available,
-                   format_size(m.limit, limit, sizeof(limit)), format_size(m.used, used, sizeof(used)));
+    error_expected(err, "at most %" PRIu64 " bytes (of %s, %s are used, and %s kept free)", m.available,
+                   format_size(m.limit, limit, sizeof(limit)), format_size(m.used, used, sizeof(used)),
+                   format_size(beside, kept, sizeof(kept)));
     error_found(err, "%" PRIu64 " bytes", needed);
     error_hint(err, "evict what is not needed, or raise the limit in %s", m.source);
     return r;

@@ -24,5 +24,6 @@ struct memory_limit {
 /* `root` goes before every path ("" for the running system; a recorded tree in tests). Errors: SYSTEM. */
 int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_error *err);
 
-/* 0 when `needed` more bytes fit. Errors: TOO_LARGE, with the figures and the file that states the limit; SYSTEM. */
-int memory_limit_check(const char *root, uint64_t needed, struct hearth_error *err);
+/* 0 when `needed` more bytes fit, and `beside` stay free. Errors: TOO_LARGE, with the figures and the file that states
+ * the limit; SYSTEM. */
+int memory_limit_check(const char *root, uint64_t needed, uint64_t beside, struct hearth_error *err);

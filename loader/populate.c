@@ -39,7 +39,7 @@ int engine_hold(struct engine *e, uint64_t bytes, struct hearth_error *err) {
         return error_set(err, HEARTH_E_BUSY, "memory cannot be held in advance while a load runs");
     uint64_t unit = e->backing.huge_page > 0 ? e->backing.huge_page : e->backing.small_page;
     bytes = bytes / unit * unit;
-    int r = bytes > 0 ? memory_limit_check(e->limits_root, bytes, err) : 0;
+    int r = bytes > 0 ? memory_limit_check(e->limits_root, bytes, 0, err) : 0;
     if (r || bytes == 0)
         return r;
     uint8_t *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -116,6 +116,25 @@ def test_a_control_groups_limit_is_an_error_and_no_kill(group, make_daemon, tmp_
     assert daemon.stop() == 0
 
 
+def test_no_size_near_the_limit_is_a_kill(group, make_daemon, tmp_path, sanitizer):
+    if sanitizer == "tsan":
+        pytest.skip("ThreadSanitizer's own memory counts as well")
+    daemon = make_daemon("--budget", "1TiB", "--backing", "small", preexec=group.join)
+    path = make_safetensors(tmp_path / "large.safetensors", 256 << 20)
+    outcomes = []
+    with Client(daemon.socket) as client:
+        for size in range(256, 200, -2):
+            make_safetensors(path, size << 20)
+            try:
+                client.evict(client.load(path)["id"])
+                outcomes.append("resident")
+            except packets.Refused as error:
+                outcomes.append(error.code)
+    assert set(outcomes) == {"resident", "too_large"}, outcomes
+    assert group.kills() == 0
+    assert daemon.stop() == 0
+
+
 def test_loads_at_once_in_a_small_group_kill_nobody(group, make_daemon, tmp_path, sanitizer):
     if sanitizer:
         pytest.skip("a sanitizer's own memory counts as well")

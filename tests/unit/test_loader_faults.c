@@ -226,6 +226,10 @@ static void what_does_not_fit_is_refused_before_any_memory_is_made(void **state)
     assert_string_equal(err.file, test_dir);
     assert_string_equal(err.found, "25165824 bytes");
     assert_int_equal(e->reserved, 0);
+    /* It would fit alone, but not with what a load needs beside it. */
+    snprintf(path, sizeof(path), "printf 'MemTotal: 65536 kB\\nMemAvailable: 32768 kB\\n' > %s/proc/meminfo", root);
+    assert_int_equal(system(path), 0);
+    expect_failure(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, HEARTH_E_TOO_LARGE);
     e->limits_root = "";
     snprintf(path, sizeof(path), "rm -r %s", root);
     assert_int_equal(system(path), 0);

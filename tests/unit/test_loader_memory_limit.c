@@ -148,11 +148,18 @@ static void what_does_not_fit_is_told_with_figures(void **state) {
     (void)state;
     struct hearth_error err = HEARTH_ERROR_INIT;
     put_machine("2048");
-    assert_int_equal(memory_limit_check(root, 2 * MIB, &err), 0);
-    assert_int_equal(memory_limit_check(root, 2 * MIB + 1, &err), HEARTH_E_TOO_LARGE);
+    assert_int_equal(memory_limit_check(root, 2 * MIB, 0, &err), 0);
+    assert_int_equal(memory_limit_check(root, 2 * MIB + 1, 0, &err), HEARTH_E_TOO_LARGE);
     assert_string_equal(err.found, "2097153 bytes");
     assert_int_equal(strncmp(err.expected, "at most 2097152 bytes", 21), 0);
     assert_non_null(strstr(err.message, "/proc/meminfo"));
+    /* What is to stay free is not there for more. */
+    assert_int_equal(memory_limit_check(root, MIB, MIB, &err), 0);
+    assert_int_equal(memory_limit_check(root, MIB + 1, MIB, &err), HEARTH_E_TOO_LARGE);
+    assert_int_equal(strncmp(err.expected, "at most 1048576 bytes", 21), 0);
+    assert_int_equal(memory_limit_check(root, 0, 3 * MIB, &err), 0);
+    assert_int_equal(memory_limit_check(root, 1, 3 * MIB, &err), HEARTH_E_TOO_LARGE);
+    assert_int_equal(strncmp(err.expected, "at most 0 bytes", 15), 0);
 }
 
 static void no_figures_at_all_is_an_error(void **state) {
