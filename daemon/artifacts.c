@@ -23,11 +23,12 @@ struct artifacts {
     struct bucket buckets[BUCKETS]; /* ids are random: their low bits are the hash */
     TAILQ_HEAD(, generation) all;
     struct slots slots;
-    unsigned failures;
+    unsigned failures, retiring;
     struct loop_timer progress;
 };
 
 static void start_queued(struct artifacts *a);
+static void finish_all(struct generation *g, const struct hearth_error *err);
 
 /* ---- the table ---- */
 
@@ -56,7 +57,7 @@ static uint64_t new_id(struct artifacts *a) {
 
 bool artifacts_busy(const struct artifacts *a) {
     const struct generation *g;
-    if (a->slots.running)
+    if (a->slots.running || a->retiring)
         return true;
     TAILQ_FOREACH(g, &a->all, link)
     if (g->state < HEARTH_STATE_RESIDENT)
@@ -64,17 +65,46 @@ bool artifacts_busy(const struct artifacts *a) {
     return false;
 }
 
-/* The end of a generation's life, whatever it was. */
-static void drop(struct generation *g) {
+/* Nothing is left of it. */
+static void forget(struct generation *g) {
     struct artifacts *a = g->artifacts;
-    if (g->resident)
-        a->o.events.dropped(a->o.user, g);
     a->failures -= g->state == HEARTH_STATE_FAILED;
     LIST_REMOVE(g, bucket);
     TAILQ_REMOVE(&a->all, g, link);
     struct charge charged = g->charged;
     generation_free(g);
     budget_refund(a->o.budget, charged);
+}
+
+/* On the loop, when the memory of what was dropped has come back. */
+static void retired(void *user) {
+    struct generation *g = user;
+    struct artifacts *a = g->artifacts;
+    a->retiring--;
+    finish_all(g, NULL);
+    forget(g);
+    start_queued(a);
+}
+
+/* On one of the engine's threads. */
+static void hand_over_retired(void *user) {
+    struct generation *g = user;
+    loop_post(g->artifacts->o.loop, &g->ended);
+}
+
+/* The end of a generation's life, whatever it was. */
+static void drop(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    if (!g->resident) {
+        forget(g);
+        return;
+    }
+    a->o.events.dropped(a->o.user, g);
+    a->retiring++;
+    g->ending = true;
+    g->ended = (struct loop_job){.run = retired, .user = g};
+    g->retirement = (struct retirement){.resident = steal_ptr(&g->resident), .done = hand_over_retired, .user = g};
+    resident_retire(a->o.engine, &g->retirement);
 }
 
 /* ---- those who wait ---- */
@@ -193,7 +223,7 @@ static void load_ended(void *user) {
     g->load = load_free(g->load);
     slots_give_back(&a->slots, g->device, g->ending);
     if (g->ending) { /* whoever waited has been told */
-        resident_free(r);
+        g->resident = r;
         drop(g);
     } else if (e) {
         char context[64], id[ID_TEXT_BYTES];
@@ -210,13 +240,13 @@ static void load_ended(void *user) {
 static void hand_over(void *user, struct load *l) {
     (void)l;
     struct generation *g = user;
-    loop_post(g->artifacts->o.loop, &g->load_ended);
+    loop_post(g->artifacts->o.loop, &g->ended);
 }
 
 static void start_load(struct generation *g) {
     struct artifacts *a = g->artifacts;
     struct hearth_error err = HEARTH_ERROR_INIT;
-    g->load_ended = (struct loop_job){.run = load_ended, .user = g};
+    g->ended = (struct loop_job){.run = load_ended, .user = g};
     const struct load_request request = {
         .id = g->id,
         .start_ns = g->start_ns,
@@ -242,8 +272,8 @@ static int try_start(struct generation *g, struct hearth_error *err) {
         return r;
     struct charge c = budget_estimate(g->artifact);
     r = budget_charge(a->o.budget, c, g->spec->ref, err);
-    if (r) /* it may fit when the memory of what was cancelled has come back */
-        return a->slots.let_go && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;
+    if (r) /* it may fit when the memory of what was cancelled or dropped has come back */
+        return (a->slots.let_go || a->retiring) && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;
     g->charged = c;
     r = slots_take(&a->slots, g->device, err);
     if (r == 0)
@@ -291,7 +321,7 @@ static void go_stale(struct generation *g) {
 static void mark_stale(struct artifacts *a, const struct load_spec *spec, const struct artifact *now) {
     for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
         next = TAILQ_NEXT(g, link);
-        if (g->state == HEARTH_STATE_RESIDENT && strcmp(g->spec->ref, spec->ref) == 0 &&
+        if (g->state == HEARTH_STATE_RESIDENT && !g->ending && strcmp(g->spec->ref, spec->ref) == 0 &&
             (!now || generation_is_stale(g, spec, now)))
             go_stale(g);
     }
@@ -351,6 +381,7 @@ static struct waiter *add_waiter(struct generation *g, const struct waiter *requ
                          .serial = request->serial,
                          .progress = request->progress,
                          .no_wait = request->no_wait,
+                         .evicts = request->evicts,
                          .start_ns = clock_now()};
     TAILQ_INSERT_TAIL(&g->waiters, w, link);
     return w;
@@ -411,7 +442,7 @@ void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, 
         bool left = false;
         for (struct waiter *w = TAILQ_FIRST(&g->waiters), *after; w; w = after) {
             after = TAILQ_NEXT(w, link);
-            if (w->client != client || (serial && w->serial != serial))
+            if (w->client != client || (serial && (w->serial != serial || w->evicts)))
                 continue;
             left = true;
             if (why) {
@@ -421,7 +452,7 @@ void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, 
                 free(w);
             }
         }
-        if (left && !g->keep && TAILQ_EMPTY(&g->waiters))
+        if (left && !g->keep && g->state < HEARTH_STATE_RESIDENT && TAILQ_EMPTY(&g->waiters))
             abandon(g);
     }
     start_queued(a);
@@ -452,8 +483,7 @@ void artifacts_unlease(struct generation *g) {
     }
 }
 
-static void evict(struct generation *g, const struct hearth_error *why) {
-    finish_all(g, why);
+static void evict(struct generation *g) {
     if (g->leases)
         g->state = HEARTH_STATE_GONE;
     else if (g->state < HEARTH_STATE_RESIDENT)
@@ -462,16 +492,23 @@ static void evict(struct generation *g, const struct hearth_error *why) {
         drop(g);
 }
 
-void artifacts_evict(struct generation *g, const struct hearth_error *why) {
+void artifacts_evict(struct generation *g, const struct hearth_error *why, const struct waiter *request) {
     struct artifacts *a = g->artifacts;
-    evict(g, why);
+    finish_all(g, why);
+    bool waits = g->resident && !g->leases && add_waiter(g, request);
+    evict(g);
+    if (!waits)
+        a->o.events.finished(a->o.user, request, NULL, NULL);
     start_queued(a);
 }
 
 void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why) {
     for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
         next = TAILQ_NEXT(g, link);
-        evict(g, why);
+        if (g->ending)
+            continue;
+        finish_all(g, why);
+        evict(g);
     }
 }
 
@@ -492,8 +529,11 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
 struct artifacts *artifacts_free(struct artifacts *a) {
     if (!a)
         return NULL;
-    for (struct generation *g; (g = TAILQ_FIRST(&a->all));)
-        drop(g);
+    for (struct generation *g; (g = TAILQ_FIRST(&a->all));) {
+        if (g->resident)
+            a->o.events.dropped(a->o.user, g);
+        forget(g);
+    }
     slots_deinit(&a->slots);
     free(a);
     return NULL;

@@ -13,8 +13,10 @@
  * none.
  *
  * CANCELLED. What nobody waits for any more is not worth its disk time: a load ends when its last waiter goes, unless
- * it was asked for with NO_WAIT and has been answered. What was cancelled is found and listed no more; it stays charged
- * until its memory has come back, and a load that does not fit before waits for that.
+ * it was asked for with NO_WAIT and has been answered.
+ *
+ * ENDING. What was cancelled or dropped is found and listed no more. It stays charged until its memory has come back,
+ * which other threads see to, and a load that does not fit before waits for that.
  *
  * FAILED. The last FAILURES_KEPT failed loads can be listed and watched, so that somebody who came back for a load that
  * he left alone learns why it failed. A failure is forgotten when newer ones take its place, when the same reference
@@ -71,11 +73,11 @@ struct generation *artifacts_find(struct artifacts *a, uint64_t id);
 /* All of them, oldest first: NULL gives the first. */
 struct generation *artifacts_next(struct artifacts *a, const struct generation *g);
 
-/* A request, as a waiter to be copied: the fields up to no_wait. Always ends in finished(). */
+/* A request, as a waiter to be copied: the fields up to evicts. Always ends in finished(). */
 void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request);
 void artifacts_watch(struct artifacts *a, struct generation *g, const struct waiter *request);
-/* Ends a client's waiting for one request, or with serial 0 for all, and cancels what nobody else waits for. With `why`
- * it is told, else finished() is not called. */
+/* Ends a client's waiting for one load, or with serial 0 for all that it asked for, and cancels what nobody else waits
+ * for. With `why` it is told, else finished() is not called. */
 void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, const struct hearth_error *why);
 
 /* Errors: BUSY (not resident yet), NOT_FOUND (gone), the load's own when it failed. */
@@ -83,9 +85,10 @@ int artifacts_lease(struct generation *g, struct hearth_error *err);
 /* g may be gone afterwards. */
 void artifacts_unlease(struct generation *g);
 
-/* Drops it, leased or not: it is for the caller to have asked whether that is wanted. `why` is for those who wait. */
-void artifacts_evict(struct generation *g, const struct hearth_error *why);
+/* Drops it, leased or not: it is for the caller to have asked whether that is wanted. `why` is for those who wait for
+ * its load. The request ends, in finished(), when what nobody else holds of its memory has come back. */
+void artifacts_evict(struct generation *g, const struct hearth_error *why, const struct waiter *request);
 /* Cancels everything under way and drops what can be. `why` is for those who wait. */
 void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why);
-/* True while a resolve is wanted or a load is under way, cancelled ones included. */
+/* True while a resolve is wanted, a load is under way, cancelled ones included, or memory is on its way back. */
 bool artifacts_busy(const struct artifacts *a);

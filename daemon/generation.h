@@ -27,6 +27,7 @@ struct waiter {
     uint32_t serial;
     bool progress;        /* wants PROGRESS */
     bool no_wait;         /* is answered as soon as the load has its id */
+    bool evicts;          /* asked for the eviction: is answered when the memory has come back */
     bool shared;          /* found it resident, or joined a load under way */
     bool found_resident;  /* of those, the first */
     uint64_t start_ns;    /* when the request came */
@@ -50,7 +51,7 @@ struct generation {
     uint64_t id;
     enum hearth_state state;
     bool stale;  /* a file on disk is no longer what was loaded */
-    bool ending; /* cancelled; its load has not ended yet */
+    bool ending; /* cancelled, and its load has not ended yet; or dropped, and its memory has not come back yet */
     bool keep;   /* it loads on although nobody waits */
     struct load_spec *spec;
     uint64_t start_ns, seconds_ns; /* when it was asked for; how long it took, once it ended */
@@ -63,13 +64,14 @@ struct generation {
     uint32_t n_files;
     struct charge charged;
     /* What it has, by its state. */
-    struct resolve *resolve;     /* RESOLVING */
-    struct artifact *artifact;   /* QUEUED */
-    struct load *load;           /* LOADING */
-    struct loop_job load_ended;  /* LOADING */
-    struct resident *resident;   /* RESIDENT, GONE */
-    struct hearth_error *reason; /* FAILED */
-    struct spares spares;        /* RESIDENT, GONE */
+    struct resolve *resolve;      /* RESOLVING */
+    struct artifact *artifact;    /* QUEUED */
+    struct load *load;            /* LOADING */
+    struct loop_job ended;        /* LOADING, or dropped */
+    struct resident *resident;    /* RESIDENT, GONE */
+    struct retirement retirement; /* dropped */
+    struct hearth_error *reason;  /* FAILED */
+    struct spares spares;         /* RESIDENT, GONE */
 };
 
 /* For a new one, if nothing has it. Ids are random, so that one that a client kept over a restart names nothing rather

@@ -136,10 +136,12 @@ static void answer_finished(void *user, const struct waiter *w, const struct gen
     d->used_ns = clock_now();
     if (err) {
         ipc_reply_error(c->peer, w->serial, err);
-        return;
+    } else if (w->evicts) {
+        ipc_reply_done(c->peer, w->serial, 1);
+    } else {
+        generation_info_for(g, w, d->used_ns, &info);
+        ipc_reply_info(c->peer, w->serial, &info, g->spec->ref);
     }
-    generation_info_for(g, w, d->used_ns, &info);
-    ipc_reply_info(c->peer, w->serial, &info, g->spec->ref);
 }
 
 static void loaded(void *user, const struct generation *g) {
@@ -323,6 +325,11 @@ static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     struct generation *g = find(d, p, serial, id);
     if (!g)
         return;
+    struct client *c = client_of(&d->clients, p);
+    if (!c) {
+        reply_no_memory(p, serial);
+        return;
+    }
     format_id(id, text);
     if (g->leases && !(flags & HEARTH_EVICT_FORCE)) {
         error_set(&err, HEARTH_E_BUSY, "artifact %s is held by %u lease%s", text, g->leases, g->leases > 1 ? "s" : "");
@@ -337,8 +344,7 @@ static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
              (int)who.uid, g->leases ? ", by force" : "");
     error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: artifact %s was evicted by pid %d", text,
               (int)who.pid);
-    artifacts_evict(g, &err);
-    ipc_reply_done(p, serial, 1);
+    artifacts_evict(g, &err, &(struct waiter){.client = c, .serial = serial, .evicts = true});
 }
 
 static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {

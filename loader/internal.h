@@ -130,7 +130,8 @@ struct engine {
     struct stream *streams; /* in the order they came */
     struct device *devices;
     uint64_t reserved; /* of all loads */
-    uint8_t *hold;     /* anonymous, populated memory: engine_hold() */
+    struct retirement *retired;
+    uint8_t *hold; /* anonymous, populated memory: engine_hold() */
     uint64_t hold_bytes, hold_left;
 
     struct reader *reader;

@@ -365,7 +365,9 @@ void *load_main(void *load) {
     pthread_mutex_lock(&e->lock);
     finish_phases(l);
     l->over = true;
+    struct resident *unfinished = l->failed ? steal_ptr(&l->resident) : NULL;
     pthread_mutex_unlock(&e->lock);
+    resident_free(unfinished); /* here, where it holds nobody up */
     l->request.done(l->request.user, l);
 
     pthread_mutex_lock(&e->lock);

@@ -84,8 +84,20 @@ struct resident {
     uint64_t from_disk, from_page_cache;
     struct hearth_span phases[HEARTH_PHASES]; /* relative to load_request.start_ns */
 };
-/* Returns NULL; NULL is allowed. */
+/* Giving back gigabytes takes as long as supplying them (0.15 s a GiB of small pages). Returns NULL; NULL is allowed.
+ */
 struct resident *resident_free(struct resident *r);
+/* The same on the engine's threads, blob by blob, after what loads want of them. In the caller's memory until done(),
+ * which comes from one of those threads. */
+struct retirement {
+    struct resident *resident; /* taken over */
+    void (*done)(void *user);
+    void *user;
+    size_t next_blob; /* 0 */
+    struct retirement *next;
+};
+/* Any thread. */
+void resident_retire(struct engine *e, struct retirement *r);
 
 struct load_request {
     uint64_t id;                /* goes into the index */

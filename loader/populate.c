@@ -1,5 +1,5 @@
 /* loader/populate.c: populator threads: they supply memory ahead of the reads, so that the kernel's zeroing of fresh
- * pages, the largest cost left, overlaps with the disk.
+ * pages, the largest cost left, overlaps with the disk; and when no load wants any, they give back what was retired.
  *
  * What an engine holds in advance is anonymous memory of no use in itself: just before a blob's pages are populated, as
  * much of it is given back, and the kernel hands out the same physical pages again, which the host still backs. It
@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "loader/internal.h"
+#include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/kernel.h"
@@ -89,14 +90,46 @@ static void populate_one(struct engine *e, struct stream *s, uint64_t offset, ui
     work_ended(l);
 }
 
+void resident_retire(struct engine *e, struct retirement *r) {
+    pthread_mutex_lock(&e->lock);
+    r->next = e->retired;
+    e->retired = r;
+    pthread_cond_signal(&e->populate_wanted);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* One blob of one: then loads are asked for again. */
+static void retire_one(struct engine *e) {
+    struct retirement *r = e->retired;
+    e->retired = r->next;
+    pthread_mutex_unlock(&e->lock);
+    struct resident *old = r->resident;
+    if (r->next_blob < old->n_blobs)
+        old->blobs[r->next_blob].fd = close_fd(old->blobs[r->next_blob].fd);
+    bool over = ++r->next_blob >= old->n_blobs;
+    if (over) {
+        resident_free(old);
+        r->done(r->user);
+    }
+    pthread_mutex_lock(&e->lock);
+    if (over)
+        return;
+    r->next = e->retired;
+    e->retired = r;
+}
+
 void *populate_main(void *engine) {
     struct engine *e = engine;
     pthread_mutex_lock(&e->lock);
-    while (!e->stopping) {
+    for (;;) {
         struct stream *s;
         uint64_t offset, length;
-        if (schedule_populate(e, &s, &offset, &length))
+        if (!e->stopping && schedule_populate(e, &s, &offset, &length))
             populate_one(e, s, offset, length);
+        else if (e->retired)
+            retire_one(e);
+        else if (e->stopping)
+            break;
         else
             pthread_cond_wait(&e->populate_wanted, &e->lock);
     }

@@ -109,6 +109,15 @@ struct resident *resident_free(struct resident *r) {
     return NULL;
 }
 
+/* The engine's threads get to it when a test says so. */
+static struct retirement *retired[64];
+static unsigned n_retired;
+
+void resident_retire(struct engine *e, struct retirement *r) {
+    (void)e;
+    retired[n_retired++] = r;
+}
+
 /* ---- what clients are told ---- */
 
 struct answer {
@@ -162,7 +171,7 @@ static int start(void **state) {
     log_init("test", LOG_ERROR);
     version = 1;
     missing = false;
-    n_loads = n_freed = n_dropped = n_residents = 0;
+    n_loads = n_freed = n_dropped = n_residents = n_retired = 0;
     memset(answers, 0, sizeof(answers));
     budget = (struct budget){.limit = {.bytes = 8 * FILE_BYTES, .fds = 1000}};
     if (loop_new(&loop, NULL) || resolver_new(loop, &resolver, NULL))
@@ -177,9 +186,27 @@ static int start(void **state) {
     return artifacts_new(&options, &artifacts, NULL);
 }
 
+static void quit(void *user) {
+    (void)user;
+    loop_quit(loop);
+}
+
+/* What the engine's threads would do with all that was retired, and what the loop does then. */
+static void give_back(void) {
+    struct loop_job last = {.run = quit};
+    for (unsigned i = 0; i < n_retired; i++) {
+        resident_free(retired[i]->resident);
+        retired[i]->done(retired[i]->user);
+    }
+    n_retired = 0;
+    loop_post(loop, &last);
+    assert_int_equal(loop_run(loop, NULL, NULL, NULL), 0);
+}
+
 /* Whatever a test did, all must be given back in the end. */
 static int stop(void **state) {
     (void)state;
+    give_back();
     artifacts_free(artifacts);
     resolver_free(resolver);
     loop_free(loop);
@@ -227,6 +254,10 @@ static void ask_as(void *client, const char *ref, uint32_t serial, bool no_wait)
 static void ask(const char *ref, uint32_t serial) {
     ask_as(&client_a, ref, serial, false);
     settle();
+}
+
+static void evict(struct generation *g, const struct hearth_error *why, uint32_t serial) {
+    artifacts_evict(g, why, &(struct waiter){.client = &client_a, .serial = serial, .evicts = true});
 }
 
 static unsigned count(void) {
@@ -294,6 +325,7 @@ static void changed_files_load_beside_what_is_leased(void **state) {
     artifacts_unlease(old); /* its last lease */
     assert_null(artifacts_find(artifacts, answers[1].id));
     assert_int_equal(n_dropped, 1);
+    give_back();
     assert_int_equal(n_residents, 1);
 }
 
@@ -304,6 +336,7 @@ static void changed_files_replace_what_is_not_leased(void **state) {
     version = 2;
     ask("/m", 2);
     assert_null(artifacts_find(artifacts, answers[1].id));
+    give_back();
     assert_int_equal(n_residents, 0);
     end_load(1);
     assert_int_equal(answers[2].code, 0);
@@ -489,7 +522,7 @@ static void who_follows_what_is_gone_is_told_at_once(void **state) {
     end_load(0);
     struct generation *g = artifacts_find(artifacts, answers[1].id);
     assert_int_equal(artifacts_lease(g, NULL), 0);
-    artifacts_evict(g, &why);
+    evict(g, &why, 3);
     artifacts_watch(artifacts, g, &(struct waiter){.client = &client_b, .serial = 2, .progress = true});
     assert_int_equal(answers[2].progress, 0);
     assert_int_equal(answers[2].code, HEARTH_E_NOT_FOUND);
@@ -514,8 +547,9 @@ static void eviction_of_what_loads_cancels_it_and_tells_who_waits(void **state) 
     struct hearth_error why = HEARTH_ERROR_INIT;
     error_set(&why, HEARTH_E_CANCELLED, "evicted");
     ask("/m", 1);
-    artifacts_evict(artifacts_find(artifacts, answers[1].id), &why);
+    evict(artifacts_find(artifacts, answers[1].id), &why, 2);
     assert_int_equal(answers[1].code, HEARTH_E_CANCELLED);
+    assert_int_equal(answers[2].finished, 1); /* a storage that hangs does not hold it up */
     assert_true(loads[0]->cancelled);
     assert_true(artifacts_busy(artifacts));
     assert_int_equal(budget.used.bytes, FILE_BYTES); /* until its memory has come back */
@@ -532,7 +566,8 @@ static void eviction_of_what_is_leased_leaves_it_to_its_holders(void **state) {
     end_load(0);
     struct generation *g = artifacts_find(artifacts, answers[1].id);
     assert_int_equal(artifacts_lease(g, NULL), 0);
-    artifacts_evict(g, &why);
+    evict(g, &why, 3);
+    assert_int_equal(answers[3].finished, 1); /* its holders' memory is not waited for */
     assert_int_equal(g->state, HEARTH_STATE_GONE);
     assert_int_equal(artifacts_lease(g, NULL), HEARTH_E_NOT_FOUND);
     assert_int_equal(count(), 1);
@@ -542,7 +577,40 @@ static void eviction_of_what_is_leased_leaves_it_to_its_holders(void **state) {
     end_load(1);
     artifacts_unlease(g);
     assert_int_equal(count(), 1);
+    give_back();
     assert_int_equal(n_residents, 1);
+}
+
+static void eviction_is_over_when_the_memory_has_come_back(void **state) {
+    (void)state;
+    struct hearth_error why = HEARTH_ERROR_INIT;
+    budget.limit.bytes = FILE_BYTES;
+    ask("/m", 1);
+    end_load(0);
+    uint64_t id = answers[1].id, used = budget.used.bytes;
+    evict(artifacts_find(artifacts, id), &why, 2);
+    ask_as(&client_b, "/n", 3, false);
+    settle();
+    artifacts_forget(artifacts, &client_a, 2, &why); /* it is no load that could be taken back */
+    assert_null(artifacts_find(artifacts, id));
+    assert_int_equal(count(), 1);
+    assert_int_equal(answers[2].finished, 0);
+    assert_int_equal(budget.used.bytes, used);
+    assert_int_equal(n_loads, 1); /* it waits for the room, and is not refused */
+    assert_true(artifacts_busy(artifacts));
+    give_back();
+    assert_int_equal(answers[2].finished, 1);
+    assert_int_equal(answers[2].code, 0);
+    assert_int_equal(n_loads, 2);
+    end_load(1);
+    assert_int_equal(answers[3].code, 0);
+
+    /* Nobody need be there to hear it. */
+    evict(artifacts_find(artifacts, answers[3].id), &why, 4);
+    artifacts_forget(artifacts, &client_a, 0, NULL);
+    give_back();
+    assert_int_equal(answers[4].finished, 0);
+    assert_false(artifacts_busy(artifacts));
 }
 
 static void all_ends_when_the_daemon_does(void **state) {
@@ -561,6 +629,7 @@ static void all_ends_when_the_daemon_does(void **state) {
     assert_true(artifacts_busy(artifacts));
     end_load(1);
     end_load(2);
+    give_back();
     assert_false(artifacts_busy(artifacts));
     assert_int_equal(n_loads, 3);
     assert_int_equal(count(), 0);
@@ -588,6 +657,7 @@ int main(void) {
         T(who_goes_while_it_is_resolved_starts_no_load),
         T(eviction_of_what_loads_cancels_it_and_tells_who_waits),
         T(eviction_of_what_is_leased_leaves_it_to_its_holders),
+        T(eviction_is_over_when_the_memory_has_come_back),
         T(all_ends_when_the_daemon_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -355,6 +355,38 @@ static void more_files_than_streams_may_be_open_are_loaded(void **state) {
     engine_free(e);
 }
 
+static pthread_t retired_by;
+
+static void on_retired(void *user) {
+    retired_by = pthread_self();
+    on_done(user, NULL);
+}
+
+static void what_is_retired_is_given_back_by_other_threads(void **state) {
+    (void)state;
+    put_sizes();
+    size_t before = open_fds();
+    struct engine *e = engine(BACKING_AUTO);
+    size_t with_engine = open_fds();
+    struct hearth_error err;
+    struct retirement r[3];
+    struct waiter w[3] = {WAITER_INIT, WAITER_INIT, WAITER_INIT};
+    for (size_t i = 0; i < 3; i++) {
+        r[i] = (struct retirement){.done = on_retired, .user = &w[i]};
+        assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r[i].resident, &err), 0);
+    }
+    resident_retire(e, &r[0]);
+    resident_retire(e, &r[1]);
+    wait_done(&w[0]);
+    wait_done(&w[1]);
+    assert_false(pthread_equal(retired_by, pthread_self()));
+    assert_int_equal(open_fds(), with_engine + N_SIZES + 2); /* the third: its files, directory and index */
+    resident_retire(e, &r[2]);
+    engine_free(e); /* ends when all of it has been given back */
+    assert_true(w[2].done);
+    assert_int_equal(open_fds(), before);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
@@ -373,6 +405,7 @@ int main(void) {
         T(memory_held_in_advance_is_swapped_for_what_is_loaded),
         T(threads_are_counted_by_the_cores_that_may_be_used),
         T(more_files_than_streams_may_be_open_are_loaded),
+        T(what_is_retired_is_given_back_by_other_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
