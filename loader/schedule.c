@@ -63,9 +63,14 @@ static bool choose(struct engine *e, const struct way *w, struct stream **out, u
             continue;
         struct stream *group[ABREAST_MAX] = {s};
         unsigned n = s->sha256 ? abreast(w, s, group, &after) : 1;
-        for (unsigned i = 0; i < n; i++)
+        bool spent = false;
+        for (unsigned i = 0; i < n; i++) {
             if (w->try(*out = group[i], at, length))
                 return true;
+            spent |= s->sha256 && way_place(w, group[i]) >= group[i]->n_pieces;
+        }
+        if (spent) /* others take its place: nobody will ask again before something is done */
+            after = s;
     }
     return false;
 }

@@ -1,4 +1,4 @@
-/* loader/schedule: which chunk is hashed next. Streams are made by hand; no thread runs. */
+/* loader/schedule: what is populated, read and hashed next. Streams are made by hand; no thread runs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,12 +87,50 @@ static void a_failed_load_and_what_has_not_landed_are_passed_over(void **state) 
     assert_false(schedule_hash(&f.engine, &s, &c));
 }
 
+enum { N_STREAMS = 9, N_PIECES = 6 };
+
+/* More files than go side by side, all as long: they all come to their end in the same turn. */
+static void files_that_go_side_by_side_make_room_for_the_others(void **state) {
+    (void)state;
+    struct engine e = {.n_hashers = 1, .options = {.populate_ahead = UINT64_MAX, .bytes_in_flight = UINT64_MAX}};
+    struct device d = {0};
+    struct load l = {.engine = &e, .users = 1};
+    struct stream streams[N_STREAMS];
+    uint8_t blocks[N_STREAMS][N_PIECES] = {{0}}, pieces[N_STREAMS][N_PIECES] = {{0}};
+    for (unsigned i = 0; i < N_STREAMS; i++)
+        streams[i] = (struct stream){.load = &l,
+                                     .device = &d,
+                                     .bytes = N_PIECES * POPULATE_STEP_MAX,
+                                     .piece_bytes = POPULATE_STEP_MAX,
+                                     .block_bytes = POPULATE_STEP_MAX,
+                                     .n_blocks = N_PIECES,
+                                     .n_pieces = N_PIECES,
+                                     .blocks = blocks[i],
+                                     .pieces = pieces[i],
+                                     .populate_step = POPULATE_STEP_MAX,
+                                     .sha256 = true,
+                                     .next = i + 1 < N_STREAMS ? &streams[i + 1] : NULL};
+    e.streams = streams;
+    struct stream *s;
+    uint64_t at, length;
+    uint32_t piece;
+    unsigned reading = 0;
+    while (schedule_populate(&e, &s, &at, &length))
+        populated(s, at, length);
+    for (unsigned i = 0; i < N_STREAMS; i++)
+        assert_int_equal(streams[i].blocks_done, N_PIECES);
+    while (reading < DEVICE_READS_MAX && schedule_read(&e, &s, &piece))
+        reading++;
+    assert_int_equal(reading, N_STREAMS * N_PIECES);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_file_with_most_left_is_hashed_first),
         cmocka_unit_test(no_load_is_hashed_before_an_older_one),
         cmocka_unit_test(what_any_worker_can_hash_at_any_time_goes_last),
         cmocka_unit_test(a_failed_load_and_what_has_not_landed_are_passed_over),
+        cmocka_unit_test(files_that_go_side_by_side_make_room_for_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
