@@ -33,6 +33,7 @@ struct artifact_file {
     struct file_identity identity;
     enum hearth_role role;
     bool expected; /* sha256 holds what the content must hash to */
+    bool demanded; /* and the request itself said so: it is proven whatever the policy is */
     bool digests;  /* what other files are compared to was read from it: nothing is left to compare it to */
     uint8_t sha256[32];
 };

@@ -276,7 +276,7 @@ int digests_of_request(struct artifact *a, const struct artifact_request *r, str
             if (strcmp(r->digests[j].path, d->path) == 0 &&
                 memcmp(r->digests[j].sha256, d->sha256, sizeof(d->sha256)) != 0)
                 return error_set(err, HEARTH_E_INVALID, "the request gives two different digests for one file");
-        file->expected = true;
+        file->expected = file->demanded = true;
         memcpy(file->sha256, d->sha256, sizeof(file->sha256));
     }
     return 0;

@@ -32,7 +32,7 @@ static int put_file(EVP_MD_CTX *c, const struct artifact_file *f) {
     const struct file_identity *id = &f->identity;
     return put_string(c, f->path) && put_u64(c, id->device) && put_u64(c, id->inode) && put_u64(c, id->bytes) &&
            put_u64(c, (uint64_t)id->mtime_ns) && put_u64(c, (uint64_t)id->ctime_ns) && put_u64(c, f->expected) &&
-           (!f->expected || EVP_DigestUpdate(c, f->sha256, sizeof(f->sha256)));
+           put_u64(c, f->demanded) && (!f->expected || EVP_DigestUpdate(c, f->sha256, sizeof(f->sha256)));
 }
 
 int artifact_make_key(struct artifact *a, const struct artifact_request *r, struct hearth_error *err) {

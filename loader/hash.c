@@ -70,9 +70,31 @@ void *hash_main(void *engine) {
     return NULL;
 }
 
-bool wants_sha256(const struct load *l, size_t file) {
-    return l->request.verify == HEARTH_VERIFY_ALWAYS ||
-           (l->request.verify == HEARTH_VERIFY_REMEMBERED && l->request.artifact->files[file].expected);
+bool wants_sha256(const struct artifact_file *f, enum hearth_verify verify) {
+    return verify == HEARTH_VERIFY_ALWAYS || (verify == HEARTH_VERIFY_REMEMBERED && f->expected) || f->demanded;
+}
+
+static bool blob_serves(const struct blob *b, const struct artifact_file *f, enum hearth_verify verify) {
+    if (wants_sha256(f, verify)) {
+        if (!b->has_sha256)
+            return false;
+        if (f->expected &&
+            (b->verified < HEARTH_VERIFIED_SHA256 || memcmp(b->sha256, f->sha256, sizeof(f->sha256)) != 0))
+            return false;
+    }
+    return verify == HEARTH_VERIFY_NONE || b->verified >= HEARTH_VERIFIED_RECORDED;
+}
+
+bool resident_serves(const struct resident *r, const struct artifact *a, enum hearth_verify verify) {
+    if (r->n_blobs != a->n_files)
+        return false;
+    for (size_t i = 0; i < a->n_files; i++) {
+        const struct artifact_file *f = &a->files[i], *loaded = &r->artifact->files[i];
+        if (strcmp(f->path, loaded->path) != 0 || !file_identity_equal(&f->identity, &loaded->identity) ||
+            !blob_serves(&r->blobs[i], f, verify))
+            return false;
+    }
+    return true;
 }
 
 int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error *err) {

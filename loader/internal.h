@@ -206,8 +206,8 @@ void load_unreserve(struct load *l, uint64_t bytes);
 /* ---- hash.c ---- */
 /* XXH3-128 of one chunk. */
 void hash_chunk(struct blob *b, uint32_t chunk, const void *data, size_t bytes);
-/* Whether the file is to be hashed by SHA-256 under the load's policy; what its content then is. */
-bool wants_sha256(const struct load *l, size_t file);
+/* Whether the file is to be hashed by SHA-256 under this policy. */
+bool wants_sha256(const struct artifact_file *f, enum hearth_verify verify);
 /* Compares with the expected digest and fills in b->verified. Errors: INTEGRITY. */
 int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error *err);
 

@@ -84,6 +84,8 @@ struct resident {
     uint64_t from_disk, from_page_cache;
     struct hearth_span phases[HEARTH_PHASES]; /* relative to load_request.start_ns */
 };
+/* True when it is what a load of `a` would make: the same files, verified at least as well. */
+bool resident_serves(const struct resident *r, const struct artifact *a, enum hearth_verify verify);
 /* Giving back gigabytes takes as long as supplying them (0.15 s a GiB of small pages). Returns NULL; NULL is allowed.
  */
 struct resident *resident_free(struct resident *r);

@@ -93,7 +93,7 @@ static int hash_whole(struct small *s, size_t i, struct blob *b, struct hearth_e
         b->n_chunks = 1;
         hash_chunk(b, 0, s->buffer, b->bytes);
     }
-    if (wants_sha256(s->l, i)) {
+    if (wants_sha256(&s->l->request.artifact->files[i], s->l->request.verify)) {
         if (EVP_DigestInit_ex(s->sha_ctx, s->l->engine->sha256, NULL) != 1 ||
             EVP_DigestUpdate(s->sha_ctx, s->buffer, b->bytes) != 1 ||
             EVP_DigestFinal_ex(s->sha_ctx, b->sha256, NULL) != 1)

@@ -135,8 +135,8 @@ int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_
     s->source = s->cached = -1;
     s->memory = (struct blob_memory)BLOB_MEMORY_NULL;
     s->result.fd = -1;
-    s->hashed = l->request.verify != HEARTH_VERIFY_NONE;
-    s->sha256 = wants_sha256(l, file);
+    s->sha256 = wants_sha256(f, l->request.verify);
+    s->hashed = s->sha256 || l->request.verify != HEARTH_VERIFY_NONE;
     s->piece_bytes = s->sha256 ? ORDERED_PIECE_BYTES : LARGE_PIECE_BYTES;
     s->populate_step = BLOCK_BYTES;
     int r = open_source(s, err);

@@ -171,6 +171,78 @@ static void an_expected_digest_makes_it_sha256_and_the_weakest_file_counts(void 
     engine_free(e);
 }
 
+static void a_digest_that_the_request_gives_is_proven_whatever_the_policy(void **state) {
+    (void)state;
+    static const char *const names[] = {"large.bin", "little.bin"};
+    static const uint64_t bytes[] = {9000001, 1000};
+    static const enum hearth_verify policies[] = {HEARTH_VERIFY_NONE, HEARTH_VERIFY_XXH3};
+    struct engine *e = engine(BACKING_AUTO);
+    for (size_t i = 0; i < 2; i++)
+        put_file(names[i], bytes[i], i);
+    for (size_t i = 0; i < 4; i++) {
+        uint8_t *data = malloc(bytes[i % 2]);
+        struct artifact_digest d = {.path = names[i % 2]};
+        fill(data, bytes[i % 2], i % 2);
+        EVP_Digest(data, bytes[i % 2], d.sha256, NULL, EVP_sha256(), NULL);
+        free(data);
+        enum hearth_verify policy = policies[i / 2];
+        struct resident *r;
+        struct hearth_error err;
+        assert_int_equal(load_once(e, resolve(&d, 1, policy), policy, &r, &err), 0);
+        assert_int_equal(r->blobs[i % 2].verified, HEARTH_VERIFIED_SHA256);
+        assert_true(r->verified < HEARTH_VERIFIED_SHA256);
+        resident_free(r);
+        d.sha256[31] ^= 1;
+        assert_int_equal(load_once(e, resolve(&d, 1, policy), policy, &r, &err), HEARTH_E_INTEGRITY);
+    }
+    engine_free(e);
+}
+
+static bool serves(const struct resident *r, const struct artifact_digest *d, size_t n, enum hearth_verify verify) {
+    struct artifact *a = resolve(d, n, verify);
+    bool yes = resident_serves(r, a, verify);
+    artifact_free(a);
+    return yes;
+}
+
+static void what_is_resident_serves_those_who_ask_for_no_more(void **state) {
+    (void)state;
+    put_file("a.bin", 1000, 1);
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *none, *xxh3, *all, *proven;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_NONE, &none, &err), 0);
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &xxh3, &err), 0);
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_ALWAYS, &all, &err), 0);
+    struct artifact_digest d = {.path = "a.bin"};
+    memcpy(d.sha256, all->blobs[0].sha256, sizeof(d.sha256));
+    assert_int_equal(load_once(e, resolve(&d, 1, 0), HEARTH_VERIFY_REMEMBERED, &proven, &err), 0);
+    assert_true(serves(none, NULL, 0, HEARTH_VERIFY_NONE));
+    assert_false(serves(none, NULL, 0, HEARTH_VERIFY_XXH3));
+    assert_true(serves(xxh3, NULL, 0, HEARTH_VERIFY_NONE));
+    assert_true(serves(xxh3, NULL, 0, HEARTH_VERIFY_REMEMBERED)); /* nothing is expected of it */
+    assert_false(serves(xxh3, NULL, 0, HEARTH_VERIFY_ALWAYS));
+    assert_false(serves(xxh3, &d, 1, HEARTH_VERIFY_NONE));
+    assert_true(serves(all, NULL, 0, HEARTH_VERIFY_ALWAYS));
+    assert_false(serves(all, &d, 1, HEARTH_VERIFY_REMEMBERED)); /* its index says that it was compared to nothing */
+    assert_true(serves(proven, &d, 1, HEARTH_VERIFY_ALWAYS));
+    assert_true(serves(proven, NULL, 0, HEARTH_VERIFY_ALWAYS));
+    d.sha256[0] ^= 1;
+    assert_false(serves(proven, &d, 1, HEARTH_VERIFY_XXH3));
+    put_file("b.bin", 1, 1);
+    assert_false(serves(all, NULL, 0, HEARTH_VERIFY_NONE));
+    char path[256];
+    test_path("b.bin", path, sizeof(path));
+    assert_int_equal(unlink(path), 0);
+    put_file("a.bin", 1001, 1);
+    assert_false(serves(all, NULL, 0, HEARTH_VERIFY_NONE));
+    resident_free(none);
+    resident_free(xxh3);
+    resident_free(all);
+    resident_free(proven);
+    engine_free(e);
+}
+
 /* Writes NAME's digest into a file of the artifact. */
 static void put_digest(const char *name, uint64_t bytes, uint64_t seed, const char *into) {
     char path[256], line[256], hex[65];
@@ -416,6 +488,8 @@ int main(void) {
         T(always_computes_sha256_of_every_file),
         T(what_is_on_huge_pages_is_measured),
         T(an_expected_digest_makes_it_sha256_and_the_weakest_file_counts),
+        T(a_digest_that_the_request_gives_is_proven_whatever_the_policy),
+        T(what_is_resident_serves_those_who_ask_for_no_more),
         T(a_list_of_digests_does_not_make_the_artifact_weaker),
         T(the_index_is_completed_and_sealed),
         T(the_parser_gets_the_ranges_it_waits_for),
