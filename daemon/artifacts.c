@@ -107,6 +107,17 @@ static void drop(struct generation *g) {
     resident_retire(a->o.engine, &g->retirement);
 }
 
+/* Goes with its last lease, at once if it has none. */
+static void let_go(struct generation *g, bool *why, const char *said) {
+    char id[ID_TEXT_BYTES];
+    if (*why)
+        return;
+    *why = true;
+    log_info("%s %s%s", format_id(g->id, id), said, g->leases ? "" : "; dropped");
+    if (!g->leases)
+        drop(g);
+}
+
 /* ---- those who wait ---- */
 
 static void progress_tick(void *user) {
@@ -208,8 +219,13 @@ static void resident(struct generation *g, struct resident *r) {
     a->o.events.loaded(a->o.user, g);
     for (struct generation *other = TAILQ_FIRST(&a->all), *next; other; other = next) {
         next = TAILQ_NEXT(other, link);
+        if (other == g || other->ending)
+            continue;
         if (other->state == HEARTH_STATE_FAILED && strcmp(other->spec->ref, g->spec->ref) == 0)
             drop(other);
+        else if (other->state == HEARTH_STATE_RESIDENT && load_spec_same_files(other->spec, g->spec) &&
+                 resident_serves(r, other->resident->artifact, other->spec->verify))
+            let_go(other, &other->superseded, "is superseded: its files are resident, verified better");
     }
 }
 
@@ -298,23 +314,20 @@ static void start_queued(struct artifacts *a) {
     }
 }
 
-static struct generation *find_key(struct artifacts *a, const uint8_t key[32]) {
+/* What can take a request over: the same that is loading, or a resident that is verified at least as well. */
+static struct generation *find_same(struct artifacts *a, const struct load_spec *spec,
+                                    const struct artifact *artifact) {
     struct generation *g;
-    TAILQ_FOREACH(g, &a->all, link)
-    if (g->state >= HEARTH_STATE_QUEUED && g->state <= HEARTH_STATE_RESIDENT && !g->ending &&
-        memcmp(g->key, key, sizeof(g->key)) == 0)
-        return g;
+    TAILQ_FOREACH(g, &a->all, link) {
+        if (g->state < HEARTH_STATE_QUEUED || g->state > HEARTH_STATE_RESIDENT || g->ending || g->superseded)
+            continue;
+        if (memcmp(g->key, artifact->key, sizeof(g->key)) == 0)
+            return g;
+        if (g->state == HEARTH_STATE_RESIDENT && load_spec_same_files(g->spec, spec) &&
+            resident_serves(g->resident, artifact, spec->verify))
+            return g;
+    }
     return NULL;
-}
-
-static void go_stale(struct generation *g) {
-    char id[ID_TEXT_BYTES];
-    if (g->stale)
-        return;
-    g->stale = true;
-    log_info("%s is stale: its files on disk have changed%s", format_id(g->id, id), g->leases ? "" : "; dropped");
-    if (!g->leases)
-        drop(g);
 }
 
 /* Marks the residents that `now` (NULL: nothing is there) shows to be out of date. */
@@ -323,7 +336,7 @@ static void mark_stale(struct artifacts *a, const struct load_spec *spec, const 
         next = TAILQ_NEXT(g, link);
         if (g->state == HEARTH_STATE_RESIDENT && !g->ending && strcmp(g->spec->ref, spec->ref) == 0 &&
             (!now || generation_is_stale(g, spec, now)))
-            go_stale(g);
+            let_go(g, &g->stale, "is stale: its files on disk have changed");
     }
 }
 
@@ -333,7 +346,8 @@ static void resolved(void *user, struct artifact *artifact, struct hearth_span s
     struct waiter *w, *next;
     g->resolve = NULL;
     if (err) {
-        if (err->code == HEARTH_E_NOT_FOUND)
+        /* Else it is something inside of it that is missing: what is resident may never have had that. */
+        if (err->code == HEARTH_E_NOT_FOUND && strcmp(err->file, g->spec->ref) == 0)
             mark_stale(a, g->spec, NULL);
         log_failure(LOG_INFO, "a reference cannot be resolved", err);
         finish_all(g, err);
@@ -343,8 +357,8 @@ static void resolved(void *user, struct artifact *artifact, struct hearth_span s
     TAILQ_FOREACH(w, &g->waiters, link)
     w->resolve = span_since(span, w->start_ns);
     mark_stale(a, g->spec, artifact);
-    known = find_key(a, artifact->key);
-    if (known) { /* the same files, asked for in the same way */
+    known = find_same(a, g->spec, artifact);
+    if (known) {
         artifact_free(artifact);
         known->stale = false;
         while ((w = TAILQ_FIRST(&g->waiters))) {
@@ -477,7 +491,7 @@ int artifacts_lease(struct generation *g, struct hearth_error *err) {
 
 void artifacts_unlease(struct generation *g) {
     struct artifacts *a = g->artifacts;
-    if (--g->leases == 0 && (g->stale || g->state == HEARTH_STATE_GONE)) {
+    if (--g->leases == 0 && (g->stale || g->superseded || g->state == HEARTH_STATE_GONE)) {
         drop(g);
         start_queued(a);
     }

@@ -102,5 +102,5 @@ bool generation_is_stale(const struct generation *g, const struct load_spec *spe
         i += order <= 0;
         j += order >= 0;
     }
-    return load_spec_selects_equal(g->spec, spec) && (shared != then->n_files || shared != now->n_files);
+    return load_spec_same_files(g->spec, spec) && (shared != then->n_files || shared != now->n_files);
 }

@@ -50,9 +50,10 @@ struct generation {
     TAILQ_ENTRY(generation) link;  /* all, oldest first */
     uint64_t id;
     enum hearth_state state;
-    bool stale;  /* a file on disk is no longer what was loaded */
-    bool ending; /* cancelled, and its load has not ended yet; or dropped, and its memory has not come back yet */
-    bool keep;   /* it loads on although nobody waits */
+    bool stale;      /* a file on disk is no longer what was loaded */
+    bool superseded; /* the same files are resident, verified at least as well */
+    bool ending;     /* cancelled, and its load has not ended yet; or dropped, and its memory has not come back yet */
+    bool keep;       /* it loads on although nobody waits */
     struct load_spec *spec;
     uint64_t start_ns, seconds_ns; /* when it was asked for; how long it took, once it ended */
     struct hearth_span resolved;

@@ -12,6 +12,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/path.h"
 
 #define THREADS_MAX 64
 #define FOLDER_THREADS_MAX 16
@@ -69,6 +70,8 @@ struct load_spec *load_spec_copy(const struct load_spec *from) {
               copy_strings(from->include, from->n_include, &s->include, &s->n_include) &&
               copy_strings(from->exclude, from->n_exclude, &s->exclude, &s->n_exclude) &&
               (!from->n_digests || (s->digests = calloc(from->n_digests, sizeof(*s->digests))));
+    if (ok)
+        path_tidy(s->ref); /* one artifact has one reference */
     for (; ok && s->n_digests < from->n_digests; s->n_digests++) {
         s->digests[s->n_digests] = from->digests[s->n_digests];
         ok = (s->digests[s->n_digests].path = strdup(from->digests[s->n_digests].path)) != NULL;
@@ -102,8 +105,8 @@ static bool strings_equal(char *const *a, size_t n_a, char *const *b, size_t n_b
     return true;
 }
 
-bool load_spec_selects_equal(const struct load_spec *a, const struct load_spec *b) {
-    return strings_equal(a->include, a->n_include, b->include, b->n_include) &&
+bool load_spec_same_files(const struct load_spec *a, const struct load_spec *b) {
+    return strcmp(a->ref, b->ref) == 0 && strings_equal(a->include, a->n_include, b->include, b->n_include) &&
            strings_equal(a->exclude, a->n_exclude, b->exclude, b->n_exclude);
 }
 

@@ -34,7 +34,7 @@ struct load_spec {
 struct load_spec *load_spec_copy(const struct load_spec *from);
 struct load_spec *load_spec_free(struct load_spec *s);
 /* The same files are asked for. */
-bool load_spec_selects_equal(const struct load_spec *a, const struct load_spec *b);
+bool load_spec_same_files(const struct load_spec *a, const struct load_spec *b);
 
 struct resolver;
 struct resolve;

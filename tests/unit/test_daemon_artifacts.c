@@ -24,11 +24,14 @@
 /* ---- a storage: every reference is one file of FILE_BYTES, in a version that the test chooses ---- */
 
 static atomic_uint version;
-static atomic_bool missing;
+static atomic_bool missing, inside; /* the reference itself, or something inside of it */
 
 int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err) {
-    if (missing)
-        return error_set(err, HEARTH_E_NOT_FOUND, "it is not there");
+    if (missing) {
+        error_set(err, HEARTH_E_NOT_FOUND, "it is not there");
+        error_at(err, inside ? "/m/something" : request->ref, HEARTH_NO_OFFSET);
+        return HEARTH_E_NOT_FOUND;
+    }
     struct artifact *a = calloc(1, sizeof(*a));
     a->ref = strdup(request->ref);
     a->bytes = FILE_BYTES;
@@ -88,6 +91,7 @@ int load_take(struct load *l, struct resident **out, struct hearth_error *err) {
     r->resident_bytes = FILE_BYTES;
     r->n_blobs = 1;
     r->index_bytes = 1;
+    r->verified = (enum hearth_verified)l->request.verify; /* for resident_serves() below */
     n_residents++;
     *out = r;
     return 0;
@@ -107,6 +111,11 @@ struct resident *resident_free(struct resident *r) {
     artifact_free(r->artifact);
     free(r);
     return NULL;
+}
+
+bool resident_serves(const struct resident *r, const struct artifact *a, enum hearth_verify verify) {
+    return file_identity_equal(&r->artifact->files[0].identity, &a->files[0].identity) &&
+           (unsigned)r->verified >= (unsigned)verify;
 }
 
 /* The engine's threads get to it when a test says so. */
@@ -165,12 +174,14 @@ static struct loop *loop;
 static struct resolver *resolver;
 static struct budget budget;
 static struct artifacts *artifacts;
+static enum hearth_verify policy; /* of what is asked for */
 
 static int start(void **state) {
     (void)state;
     log_init("test", LOG_ERROR);
     version = 1;
-    missing = false;
+    policy = HEARTH_VERIFY_XXH3;
+    missing = inside = false;
     n_loads = n_freed = n_dropped = n_residents = n_retired = 0;
     memset(answers, 0, sizeof(answers));
     budget = (struct budget){.limit = {.bytes = 8 * FILE_BYTES, .fds = 1000}};
@@ -246,7 +257,7 @@ static void end_load(unsigned i) {
 static int client_a, client_b; /* only their addresses matter */
 
 static void ask_as(void *client, const char *ref, uint32_t serial, bool no_wait) {
-    const struct load_spec spec = {.ref = (char *)(uintptr_t)ref, .verify = HEARTH_VERIFY_XXH3};
+    const struct load_spec spec = {.ref = (char *)(uintptr_t)ref, .verify = policy};
     artifacts_load(artifacts, &spec,
                    &(struct waiter){.client = client, .serial = serial, .progress = !no_wait, .no_wait = no_wait});
 }
@@ -356,6 +367,56 @@ static void vanished_files_make_a_leased_artifact_stale(void **state) {
     ask("/m", 3); /* and they are back, the same */
     assert_int_equal(answers[3].id, g->id);
     assert_false(g->stale);
+    artifacts_unlease(g);
+    assert_int_equal(count(), 1);
+}
+
+static void what_is_missing_inside_says_nothing_of_what_is_resident(void **state) {
+    (void)state;
+    ask("/m", 1);
+    end_load(0);
+    missing = inside = true;
+    ask("/m", 2);
+    assert_int_equal(answers[2].code, HEARTH_E_NOT_FOUND);
+    assert_non_null(artifacts_find(artifacts, answers[1].id));
+    inside = false;
+    ask("/m", 3);
+    assert_int_equal(answers[3].code, HEARTH_E_NOT_FOUND);
+    assert_null(artifacts_find(artifacts, answers[1].id));
+}
+
+static void what_is_verified_better_serves_who_asks_for_less(void **state) {
+    (void)state;
+    policy = HEARTH_VERIFY_ALWAYS;
+    ask("/m", 1);
+    end_load(0);
+    policy = HEARTH_VERIFY_NONE;
+    ask("/m//.", 2); /* however it is spelt */
+    assert_int_equal(answers[2].id, answers[1].id);
+    assert_true(answers[2].found_resident);
+    assert_int_equal(n_loads, 1);
+}
+
+static void what_is_verified_better_takes_the_place_of_the_other(void **state) {
+    (void)state;
+    ask("/m", 1);
+    end_load(0);
+    policy = HEARTH_VERIFY_REMEMBERED;
+    ask("/m", 2);
+    assert_int_equal(n_loads, 2);
+    end_load(1);
+    assert_int_not_equal(answers[2].id, answers[1].id);
+    assert_null(artifacts_find(artifacts, answers[1].id));
+    /* With a lease it stays as long as that, and is given to nobody who asks by name. */
+    struct generation *g = artifacts_find(artifacts, answers[2].id);
+    assert_int_equal(artifacts_lease(g, NULL), 0);
+    policy = HEARTH_VERIFY_ALWAYS;
+    ask("/m", 3);
+    end_load(2);
+    assert_int_equal(count(), 2);
+    policy = HEARTH_VERIFY_REMEMBERED;
+    ask("/m", 4);
+    assert_int_equal(answers[4].id, answers[3].id);
     artifacts_unlease(g);
     assert_int_equal(count(), 1);
 }
@@ -643,6 +704,9 @@ int main(void) {
         T(changed_files_load_beside_what_is_leased),
         T(changed_files_replace_what_is_not_leased),
         T(vanished_files_make_a_leased_artifact_stale),
+        T(what_is_missing_inside_says_nothing_of_what_is_resident),
+        T(what_is_verified_better_serves_who_asks_for_less),
+        T(what_is_verified_better_takes_the_place_of_the_other),
         T(a_failure_is_kept_with_its_reason_until_it_succeeds),
         T(only_the_last_failures_are_kept),
         T(refusals_in_a_row_are_safe_for_the_queue),
