@@ -191,10 +191,12 @@ static int seal_settled(struct load *l, struct hearth_error *err) {
             describe_blob(s);
         stream_free(s);
     }
+    if (kept < l->n_open) {
+        pthread_mutex_lock(&l->engine->lock);
+        load_phase(l, HEARTH_PHASE_SEAL, start, clock_now());
+        pthread_mutex_unlock(&l->engine->lock);
+    }
     l->n_open = kept;
-    pthread_mutex_lock(&l->engine->lock);
-    load_phase(l, HEARTH_PHASE_SEAL, start, clock_now());
-    pthread_mutex_unlock(&l->engine->lock);
     return r;
 }
 
@@ -224,15 +226,19 @@ static int open_stream(struct load *l, size_t file, struct hearth_error *err) {
 static int open_streams(struct load *l, struct hearth_error *err) {
     const struct artifact *a = l->request.artifact;
     uint64_t start = clock_now();
+    bool any = false;
     int r = 0;
     for (size_t i = 0; !r && i < a->n_files; i++)
         if (a->files[i].identity.bytes > SMALL_FILE_MAX) {
-            l->resident->direct_io = l->resident->direct_io || l->n_open == 0;
+            l->resident->direct_io = l->resident->direct_io || !any;
+            any = true;
             r = open_stream(l, i, err);
         }
-    pthread_mutex_lock(&l->engine->lock);
-    load_phase(l, HEARTH_PHASE_OPEN, start, clock_now());
-    pthread_mutex_unlock(&l->engine->lock);
+    if (any) {
+        pthread_mutex_lock(&l->engine->lock);
+        load_phase(l, HEARTH_PHASE_OPEN, start, clock_now());
+        pthread_mutex_unlock(&l->engine->lock);
+    }
     return r;
 }
 

@@ -28,6 +28,7 @@ struct small {
     uint8_t *buffer; /* SMALL_FILE_MAX */
     EVP_MD_CTX *sha_ctx;
     uint64_t since_check;
+    uint64_t open_start, open_end; /* of all that were opened so far */
 };
 
 static bool is_small(const struct load *l, size_t i) {
@@ -43,7 +44,9 @@ static int about_file(const struct load *l, size_t i, uint64_t offset, struct he
 static int open_ahead(struct small *s, size_t i, struct hearth_error *err) {
     const struct artifact *a = s->l->request.artifact;
     int fd;
+    s->open_start = s->open_start ? s->open_start : clock_now();
     int r = artifact_open(a, i, 0, &fd, err);
+    s->open_end = clock_now();
     if (r)
         return r;
     s->ahead[i % OPEN_AHEAD] = fd;
@@ -135,8 +138,13 @@ static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err)
     s->since_check += b->resident_bytes;
     atomic_fetch_add(&l->landed, b->bytes);
 
+    uint64_t made = clock_now();
     pthread_mutex_lock(&l->engine->lock);
+    load_phase(l, HEARTH_PHASE_OPEN, s->open_start, s->open_end);
+    /* Memory is made, filled and sealed in one step. */
+    load_phase(l, HEARTH_PHASE_SEAL, hashed, made);
     if (b->bytes > 0) {
+        load_phase(l, HEARTH_PHASE_POPULATE, hashed, made);
         load_phase(l, HEARTH_PHASE_READ, start, landed);
         if (l->request.verify != HEARTH_VERIFY_NONE)
             load_phase(l, HEARTH_PHASE_HASH, landed, hashed);

@@ -328,6 +328,29 @@ static void the_parser_gets_the_ranges_it_waits_for(void **state) {
     engine_free(e);
 }
 
+static void phases_of_small_files_occur_too(void **state) {
+    (void)state;
+    for (uint64_t i = 0; i < 40; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "%u.bin", (unsigned)i);
+        put_file(name, 1000, i);
+    }
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    struct hearth_error err;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    const struct hearth_span *p = r->phases;
+    for (unsigned i = HEARTH_PHASE_OPEN; i < HEARTH_PHASES; i++)
+        assert_true(p[i].end_ns > p[i].start_ns);
+    assert_true(p[HEARTH_PHASE_OPEN].start_ns < p[HEARTH_PHASE_READ].start_ns);
+    assert_true(p[HEARTH_PHASE_READ].start_ns < p[HEARTH_PHASE_SEAL].start_ns);
+    resident_free(r);
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_NONE, &r, &err), 0);
+    assert_int_equal(r->phases[HEARTH_PHASE_HASH].end_ns, 0); /* what did not occur is not there */
+    resident_free(r);
+    engine_free(e);
+}
+
 static void phases_lie_inside_of_the_load_and_all_occur(void **state) {
     (void)state;
     put_file("large.bin", 33554432, 9);
@@ -493,6 +516,7 @@ int main(void) {
         T(a_list_of_digests_does_not_make_the_artifact_weaker),
         T(the_index_is_completed_and_sealed),
         T(the_parser_gets_the_ranges_it_waits_for),
+        T(phases_of_small_files_occur_too),
         T(phases_lie_inside_of_the_load_and_all_occur),
         T(two_loads_at_once_do_not_mix),
         T(memory_held_in_advance_is_swapped_for_what_is_loaded),
