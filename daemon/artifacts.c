@@ -286,7 +286,7 @@ static int try_start(struct generation *g, struct hearth_error *err) {
     int r = slots_check(&a->slots, g->device, g->spec->ref, err);
     if (r)
         return r;
-    struct charge c = budget_estimate(g->artifact);
+    struct charge c = budget_estimate(a->o.budget, g->artifact);
     r = budget_charge(a->o.budget, c, g->spec->ref, err);
     if (r) /* it may fit when the memory of what was cancelled or dropped has come back */
         return (a->slots.let_go || a->retiring) && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;

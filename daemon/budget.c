@@ -14,9 +14,9 @@
 #define DEFAULT_SHARE_PERCENT 80
 /* Descriptors that are not artifacts': connections, their queued replies, rings, pipes to parsers, files being read. */
 #define FDS_KEPT_SHARE 4
-#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20) /* unless a pool has larger ones */
 
-int budget_init(struct budget *b, uint64_t bytes, struct hearth_error *err) {
+int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err) {
     struct rlimit nofile;
     if (getrlimit(RLIMIT_NOFILE, &nofile) < 0)
         return error_errno(err, errno, "the limit on descriptors cannot be read");
@@ -24,24 +24,26 @@ int budget_init(struct budget *b, uint64_t bytes, struct hearth_error *err) {
     nofile.rlim_cur = nofile.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &nofile) < 0)
         return error_errno(err, errno, "the limit on descriptors cannot be raised");
-    *b = (struct budget){.limit = {.bytes = bytes, .fds = nofile.rlim_cur - nofile.rlim_cur / FDS_KEPT_SHARE}};
+    uint64_t page = 0, free_pool = pool ? memory_pool_free("", &page) : 0;
+    *b = (struct budget){.limit = {.bytes = bytes, .fds = nofile.rlim_cur - nofile.rlim_cur / FDS_KEPT_SHARE},
+                         .huge_page = page > HUGE_PAGE_BYTES ? page : HUGE_PAGE_BYTES};
     if (!bytes) {
         struct memory_limit memory;
         int r = memory_limit_read("", &memory, err);
         if (r)
             return r;
-        b->limit.bytes = memory.available / 100 * DEFAULT_SHARE_PERCENT;
+        b->limit.bytes = memory.available / 100 * DEFAULT_SHARE_PERCENT + free_pool;
     }
     return 0;
 }
 
-struct charge budget_estimate(const struct artifact *a) {
+struct charge budget_estimate(const struct budget *b, const struct artifact *a) {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     /* The index, the directory and the repository beside the files. */
     struct charge c = {.fds = a->n_files + 3};
     for (size_t i = 0; i < a->n_files; i++) {
         uint64_t bytes = a->files[i].identity.bytes;
-        uint64_t unit = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : page;
+        uint64_t unit = bytes >= b->huge_page ? b->huge_page : page;
         if (__builtin_add_overflow(c.bytes, (bytes + unit - 1) / unit * unit, &c.bytes) || bytes > UINT64_MAX - unit)
             return (struct charge){.bytes = UINT64_MAX, .fds = c.fds};
     }

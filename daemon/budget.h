@@ -1,7 +1,8 @@
 /* daemon/budget.h: how much memory and how many descriptors artifacts may hold.
  *
- * An artifact is charged before its load begins, by an estimate that is not below what it will hold, and refunded when
- * its memory is really given back. A load that does not fit is refused with the figures; nothing is evicted for it.
+ * An artifact is charged before its load begins, by an estimate that is not below what its files will hold, and
+ * refunded when its memory is really given back. A load that does not fit is refused with the figures; nothing is
+ * evicted for it.
  *
  * Thread rule: the event loop's.
  */
@@ -20,14 +21,17 @@ struct charge {
 
 struct budget {
     struct charge limit, used;
+    uint64_t huge_page; /* bytes of the pages that large files are on */
 };
 
-/* `bytes`: 0 chooses 80 % of the memory that is available now. Raises the soft limit on descriptors to the hard one;
+/* `bytes`: 0 chooses 80 % of the memory that is available now, and with `pool` all that is free in the pool of huge
+ * pages, which artifacts are to be kept in then. Raises the soft limit on descriptors to the hard one;
  * a part of it is left to connections and to the program itself. Errors: SYSTEM. */
-int budget_init(struct budget *b, uint64_t bytes, struct hearth_error *err);
+int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err);
 
-/* What an artifact will hold at most: whole pages, on huge pages where a file is large enough for one. */
-struct charge budget_estimate(const struct artifact *a);
+/* What an artifact's files will hold at most: whole pages, on huge pages where a file is large enough for one. Its
+ * index is charged when it is there, by budget_settle(). */
+struct charge budget_estimate(const struct budget *b, const struct artifact *a);
 
 /* Errors: TOO_LARGE, NO_FDS: what was asked, what is in use, what is allowed. `what` names it in the message. */
 int budget_charge(struct budget *b, struct charge c, const char *what, struct hearth_error *err);

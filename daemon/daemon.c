@@ -149,9 +149,9 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
     const struct engine_options engine = {
         .backing = o->backing, .hash_workers = o->hash_workers, .bytes_in_flight = o->bytes_in_flight};
     int r;
-    if ((r = budget_init(&d->budget, o->budget, err)) || (r = loop_new(&d->loop, err)) || (r = take_signals(d, err)) ||
-        (r = listen_somewhere(d, socket, passed, err)) || (r = resolver_new(d->loop, &d->resolver, err)) ||
-        (r = engine_new(&engine, &d->engine, err)))
+    if ((r = budget_init(&d->budget, o->budget, o->backing == BACKING_HUGETLB, err)) || (r = loop_new(&d->loop, err)) ||
+        (r = take_signals(d, err)) || (r = listen_somewhere(d, socket, passed, err)) ||
+        (r = resolver_new(d->loop, &d->resolver, err)) || (r = engine_new(&engine, &d->engine, err)))
         return r;
     const struct artifacts_options artifacts = {
         .loop = d->loop,

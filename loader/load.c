@@ -46,6 +46,12 @@ static uint64_t pages_of(const struct engine *e, uint64_t bytes) {
     return (bytes + e->backing.small_page - 1) / e->backing.small_page * e->backing.small_page;
 }
 
+/* What a pool of huge pages will not supply. Small files do not go there, but are small. */
+static uint64_t beyond_pool(const struct engine *e, uint64_t needed) {
+    uint64_t page, pool = e->backing.pages == PAGES_HUGETLB ? memory_pool_free(e->limits_root, &page) : 0;
+    return needed > pool ? needed - pool : 0;
+}
+
 static int reserve(struct load *l, struct hearth_error *err) {
     struct engine *e = l->engine;
     const struct artifact *a = l->request.artifact;
@@ -56,7 +62,7 @@ static int reserve(struct load *l, struct hearth_error *err) {
     /* One after the other: of two that fit each alone, the first shall have it. */
     pthread_mutex_lock(&e->admission);
     pthread_mutex_lock(&e->lock);
-    uint64_t more = memory_needed(e, need);
+    uint64_t more = beyond_pool(e, memory_needed(e, need));
     pthread_mutex_unlock(&e->lock);
     int r = memory_limit_check(e->limits_root, more, BESIDE_BYTES + more / BESIDE_SHARE, err);
     if (!r) {
@@ -80,7 +86,7 @@ void load_unreserve(struct load *l, uint64_t bytes) {
 
 int memory_still_fits(struct engine *e, struct hearth_error *err) {
     pthread_mutex_lock(&e->lock);
-    uint64_t needed = memory_needed(e, 0);
+    uint64_t needed = beyond_pool(e, memory_needed(e, 0));
     pthread_mutex_unlock(&e->lock);
     return memory_limit_check(e->limits_root, needed, 0, err);
 }

@@ -162,6 +162,14 @@ int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_
     return 0;
 }
 
+uint64_t memory_pool_free(const char *root, uint64_t *page) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/proc/meminfo", root);
+    uint64_t total = read_keyed(path, "HugePages_Total"), size = read_keyed(path, "Hugepagesize") * 1024;
+    *page = total > 0 ? size : 0;
+    return read_keyed(path, "HugePages_Free") * *page;
+}
+
 int memory_limit_check(const char *root, uint64_t needed, uint64_t beside, struct hearth_error *err) {
     struct memory_limit m;
     int r = memory_limit_read(root, &m, err);

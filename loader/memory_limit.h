@@ -24,6 +24,11 @@ struct memory_limit {
 /* `root` goes before every path ("" for the running system; a recorded tree in tests). Errors: SYSTEM. */
 int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_error *err);
 
+/* The pool of huge pages (of the default size; *page: its bytes, 0 without a pool): bytes that are free in it, what
+ * others have reserved included. They are no part of what memory_limit_read() finds available, and no control group of
+ * memory counts them. */
+uint64_t memory_pool_free(const char *root, uint64_t *page);
+
 /* 0 when `needed` more bytes fit, and `beside` stay free. Errors: TOO_LARGE, with the figures and the file that states
  * the limit; SYSTEM. */
 int memory_limit_check(const char *root, uint64_t needed, uint64_t beside, struct hearth_error *err);

@@ -184,7 +184,7 @@ static int start(void **state) {
     missing = inside = false;
     n_loads = n_freed = n_dropped = n_residents = n_retired = 0;
     memset(answers, 0, sizeof(answers));
-    budget = (struct budget){.limit = {.bytes = 8 * FILE_BYTES, .fds = 1000}};
+    budget = (struct budget){.limit = {.bytes = 8 * FILE_BYTES, .fds = 1000}, .huge_page = 2 << 20};
     if (loop_new(&loop, NULL) || resolver_new(loop, &resolver, NULL))
         return -1;
     const struct artifacts_options options = {

@@ -56,27 +56,32 @@ static void more_than_settled_for_leaves_no_room_and_does_not_wrap(void **state)
 static void an_estimate_is_whole_pages_and_never_wraps(void **state) {
     (void)state;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct budget b = {.huge_page = 2 << 20};
     struct artifact_file files[3] = {{.identity.bytes = 0}, {.identity.bytes = 1}, {.identity.bytes = (2 << 20) + 1}};
     struct artifact a = {.files = files, .n_files = 3};
-    struct charge c = budget_estimate(&a);
+    struct charge c = budget_estimate(&b, &a);
     assert_int_equal(c.bytes, page + (4 << 20));
     assert_int_equal(c.fds, 6);
+    b.huge_page = 1 << 30; /* a pool of large ones: what does not fill one is elsewhere */
+    files[0].identity.bytes = (1 << 30) + 1;
+    assert_int_equal(budget_estimate(&b, &a).bytes, (UINT64_C(2) << 30) + page + (2 << 20) + page);
+    b.huge_page = 2 << 20;
     files[0].identity.bytes = files[2].identity.bytes = UINT64_MAX / 2;
-    assert_true(budget_estimate(&a).bytes >= UINT64_MAX - (4 << 20));
+    assert_true(budget_estimate(&b, &a).bytes >= UINT64_MAX - (4 << 20));
     files[0].identity.bytes = files[2].identity.bytes = UINT64_MAX - 1;
-    assert_int_equal(budget_estimate(&a).bytes, UINT64_MAX);
+    assert_int_equal(budget_estimate(&b, &a).bytes, UINT64_MAX);
 }
 
 static void the_default_is_a_part_of_what_is_available(void **state) {
     (void)state;
     struct budget b;
     struct rlimit nofile;
-    assert_int_equal(budget_init(&b, 0, NULL), 0);
+    assert_int_equal(budget_init(&b, 0, false, NULL), 0);
     assert_true(b.limit.bytes > 0);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &nofile), 0);
     assert_int_equal(nofile.rlim_cur, nofile.rlim_max);
     assert_true(b.limit.fds > 0 && b.limit.fds < nofile.rlim_max);
-    assert_int_equal(budget_init(&b, 4096, NULL), 0);
+    assert_int_equal(budget_init(&b, 4096, false, NULL), 0);
     assert_int_equal(b.limit.bytes, 4096);
 }
 

@@ -230,6 +230,19 @@ static void what_does_not_fit_is_refused_before_any_memory_is_made(void **state)
     snprintf(path, sizeof(path), "printf 'MemTotal: 65536 kB\\nMemAvailable: 32768 kB\\n' > %s/proc/meminfo", root);
     assert_int_equal(system(path), 0);
     expect_failure(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, HEARTH_E_TOO_LARGE);
+    /* Where a pool of huge pages has room for it, it is not asked of the rest. */
+    snprintf(path, sizeof(path),
+             "printf 'MemTotal: 65536 kB\\nMemAvailable: 32768 kB\\nHugePages_Total: 9\\nHugePages_Free: 9\\n"
+             "Hugepagesize: 2048 kB\\n' > %s/proc/meminfo",
+             root);
+    assert_int_equal(system(path), 0);
+    expect_failure(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, HEARTH_E_TOO_LARGE);
+    enum pages pages = e->backing.pages;
+    e->backing.pages = PAGES_HUGETLB;
+    struct resident *r;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    resident_free(r);
+    e->backing.pages = pages;
     e->limits_root = "";
     snprintf(path, sizeof(path), "rm -r %s", root);
     assert_int_equal(system(path), 0);

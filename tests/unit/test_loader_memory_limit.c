@@ -162,6 +162,18 @@ static void what_does_not_fit_is_told_with_figures(void **state) {
     assert_int_equal(strncmp(err.expected, "at most 0 bytes", 15), 0);
 }
 
+static void a_pool_of_huge_pages_is_counted_apart(void **state) {
+    (void)state;
+    uint64_t page;
+    put("/proc/meminfo", "MemTotal: 9 kB\nHugePages_Total:    12\nHugePages_Free:     10\nHugePages_Rsvd:      3\n"
+                         "Hugepagesize:       2048 kB\n");
+    assert_int_equal(memory_pool_free(root, &page), 20 * MIB);
+    assert_int_equal(page, 2 * MIB);
+    put("/proc/meminfo", "HugePages_Total:     0\nHugePages_Free:      0\nHugepagesize:       2048 kB\n");
+    assert_int_equal(memory_pool_free(root, &page), 0);
+    assert_int_equal(page, 0);
+}
+
 static void no_figures_at_all_is_an_error(void **state) {
     (void)state;
     struct memory_limit m;
@@ -179,6 +191,7 @@ int main(void) {
         T(a_mount_that_shows_a_part_of_the_tree_is_understood),
         T(a_group_that_is_over_its_limit_has_nothing_left),
         T(what_does_not_fit_is_told_with_figures),
+        T(a_pool_of_huge_pages_is_counted_apart),
         T(no_figures_at_all_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
