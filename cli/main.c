@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/standard_fds.h"
 
 /* With --json a usage error is a document too, wherever the option stands. */
 static bool wants_json(int argc, char **argv) {
@@ -75,6 +76,7 @@ int main(int argc, char **argv) {
     struct hearth_error err = HEARTH_ERROR_INIT;
     struct cli c = {0};
     int status = EXIT_DONE;
+    standard_fds_fill();
     if (parse(&c, argc, argv, &err) != 0)
         status = usage(&c, &err, argc, argv);
     else if (c.options.help && c.verb)

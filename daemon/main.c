@@ -10,6 +10,7 @@
 #include "daemon/socket_path.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "util/standard_fds.h"
 
 /* Up to the point at which clients can connect. `report` is where a detached start is waited for. */
 static int setup(const struct command_line *c, int report, struct daemon **out, struct hearth_error *err) {
@@ -31,6 +32,7 @@ int main(int argc, char *argv[]) {
     struct daemon *d = NULL;
     struct hearth_error err = HEARTH_ERROR_INIT;
     int report = -1;
+    standard_fds_fill();
     int status = command_line_parse(argc, argv, &c);
     if (status >= 0)
         return status;
