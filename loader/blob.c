@@ -25,8 +25,6 @@
 #define MFD_HUGETLB 0x0004U
 #endif
 
-/* How long the kernel may say that a page is still in use before that is an error. It waits 160 ms itself. */
-
 static uint64_t round_up(uint64_t v, uint64_t to) {
     return (v + to - 1) / to * to;
 }
@@ -115,7 +113,7 @@ int blob_make(const struct backing *b, const char *name, uint64_t bytes, struct 
 static int populate(uint8_t *at, uint64_t length) {
     while (madvise(at, length, MADV_POPULATE_WRITE) < 0)
         if (errno != EINTR && errno != EAGAIN)
-            return -errno;
+            return errno == EFAULT ? -ENOMEM : -errno; /* EFAULT: a touch would be a SIGBUS, for no page can be had */
     return 0;
 }
 

@@ -57,8 +57,8 @@ struct blob_memory {
 /* `name` shows in /proc/PID/maps. bytes > 0. Errors: NO_MEMORY, NO_FDS, SYSTEM. */
 int blob_make(const struct backing *backing, const char *name, uint64_t bytes, struct blob_memory *out,
               struct hearth_error *err);
-/* Supplies the pages of [offset, offset + length), both multiples of huge_page inside of `huge`. Any thread; several at
- * once for different ranges. 0 or -errno: never a signal. */
+/* Supplies the pages of [offset, offset + length), which begins and ends at multiples of huge_page where it lies inside
+ * of `huge`. Any thread; several at once for different ranges. 0 or -errno: never a signal. */
 int blob_populate(struct blob_memory *m, uint64_t offset, uint64_t length);
 /* Finds out how much of each mapped blob is on huge pages, in one pass over /proc/self/smaps. */
 void blob_measure(struct blob_memory *const *blobs, size_t n);

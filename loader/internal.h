@@ -39,10 +39,10 @@
 #define WANTED_PIECES_MAX 8u
 /* Streams of one load that are open at once: each holds three or four descriptors and a mapping. */
 #define STREAMS_OPEN_MAX 256u
-/* Reads under way in all, whatever their size. */
-#define READ_DEPTH 256u
-/* Of one device: so that several that hang leave something to the others. */
+/* Reads under way of one device, and in all, whatever their size: fifteen devices may hang and leave enough to others.
+ */
 #define DEVICE_READS_MAX 64u
+#define READ_DEPTH (16 * DEVICE_READS_MAX)
 
 enum progress { TODO = 0, BUSY = 1, DONE = 2 };
 

@@ -84,8 +84,8 @@ static bool ended(struct read *r, uint64_t now) {
     if (landed > length - r->done)
         landed = length - r->done; /* past the size the file had: it grew, as will be seen in the end */
     r->done += landed;
-    uint64_t cached = landed;
-    if (r->op.fd == s->source) {
+    uint64_t cached = r->op.copies ? landed : 0;
+    if (r->op.copies && r->op.fd == s->source) {
         cached = s->cached_before < landed ? s->cached_before : landed;
         s->cached_before -= cached;
     }

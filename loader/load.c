@@ -15,6 +15,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/text.h"
 
 void load_fail(struct load *l, const struct hearth_error *err) {
     if (l->failed || l->over)
@@ -72,8 +73,13 @@ static int reserve(struct load *l, struct hearth_error *err) {
         pthread_mutex_unlock(&e->lock);
     }
     pthread_mutex_unlock(&e->admission);
-    if (r)
-        error_at(err, a->ref, HEARTH_NO_OFFSET);
+    if (!r)
+        return 0;
+    error_at(err, a->ref, HEARTH_NO_OFFSET);
+    char others[16];
+    if (more > need)
+        error_hint(err, "other loads under way are yet to take %s of that: load it again when they have ended",
+                   format_size(more - need, others, sizeof(others)));
     return r;
 }
 

@@ -53,6 +53,7 @@ static void consider(struct memory_limit *best, uint64_t limit, uint64_t used, c
     best->available = available;
     best->limit = limit;
     best->used = used;
+    best->of_machine = false;
     snprintf(best->source, sizeof(best->source), "%s%s%s", directory, *file ? "/" : "", file);
 }
 
@@ -151,6 +152,7 @@ int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_
     if (total == 0)
         return error_set(err, HEARTH_E_SYSTEM, "cannot read how much memory there is from %s", path);
     consider(&best, total * 1024, (total - (available < total ? available : total)) * 1024, path, "");
+    best.of_machine = true;
 
     snprintf(path, sizeof(path), "%s/proc/self/mountinfo", root);
     _cleanup_fclose_ FILE *f = fopen(path, "re");
@@ -185,6 +187,9 @@ int memory_limit_check(const char *root, uint64_t needed, uint64_t beside, struc
                    format_size(m.limit, limit, sizeof(limit)), format_size(m.used, used, sizeof(used)),
                    format_size(beside, kept, sizeof(kept)));
     error_found(err, "%" PRIu64 " bytes", needed);
-    error_hint(err, "evict what is not needed, or raise the limit in %s", m.source);
+    if (m.of_machine)
+        error_hint(err, "evict what is not needed, or free memory elsewhere");
+    else
+        error_hint(err, "evict what is not needed, or raise the limit in %s", m.source);
     return r;
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <hearth/error.h>
@@ -19,6 +20,7 @@ struct memory_limit {
     uint64_t available;    /* bytes: limit - used */
     uint64_t limit, used;  /* bytes; used without what the kernel can take back at once */
     char source[PATH_MAX]; /* the file that states it */
+    bool of_machine;       /* it is no limit, but all that is there */
 };
 
 /* `root` goes before every path ("" for the running system; a recorded tree in tests). Errors: SYSTEM. */

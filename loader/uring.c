@@ -110,7 +110,7 @@ static int refused(int sys_errno, struct hearth_error *err) {
     else if (disabled > 0)
         error_hint(err, "the sysctl kernel.io_uring_disabled is %d: set it to 0%s", disabled,
                    disabled == 1 ? ", or add this user to the group of kernel.io_uring_group" : "");
-    else
+    else if (sys_errno == EPERM || sys_errno == EACCES)
         error_hint(err, "a seccomp profile refuses it (the default one of Docker and containerd does): allow "
                         "io_uring_setup, io_uring_enter and io_uring_register");
     return err ? HEARTH_E_UNSUPPORTED : r;

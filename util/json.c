@@ -155,10 +155,6 @@ void json_u64(struct json *j, uint64_t v) {
     separate(j);
     fprintf(j->out, "%" PRIu64, v);
 }
-void json_i64(struct json *j, int64_t v) {
-    separate(j);
-    fprintf(j->out, "%" PRId64, v);
-}
 void json_bool(struct json *j, bool v) {
     separate(j);
     fputs(v ? "true" : "false", j->out);

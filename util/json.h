@@ -39,7 +39,6 @@ void json_name_n(struct json *j, const char *name, size_t length);
 void json_str(struct json *j, const char *s);
 void json_str_n(struct json *j, const char *s, size_t length);
 void json_u64(struct json *j, uint64_t v);
-void json_i64(struct json *j, int64_t v);
 void json_bool(struct json *j, bool v);
 void json_nil(struct json *j);
 void json_double(struct json *j, double v); /* shortest form of at most 9 significant digits; null if not finite */
