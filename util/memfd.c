@@ -48,6 +48,8 @@ int memfd_reopen_readonly(int fd) {
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     int again = open(path, O_RDONLY | O_CLOEXEC);
+    if (again < 0 && errno == EACCES && fchmod(fd, 0444) == 0)
+        again = open(path, O_RDONLY | O_CLOEXEC);
     return again < 0 ? -errno : again;
 }
 

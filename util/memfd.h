@@ -25,7 +25,8 @@ int memfd_new(const char *name, uint64_t bytes, unsigned extra_flags);
 /* 0 or -errno. */
 int memfd_seal(int fd, int seals);
 
-/* A fresh O_RDONLY description of the same file, with its own offset: the fd, or -errno. */
+/* A fresh O_RDONLY description of the same file, with its own offset: the fd, or -errno. No seal keeps a process of the
+ * same user from taking the mode's bits away: they are put back. */
 int memfd_reopen_readonly(int fd);
 
 /* SEALS_FINAL, with patience: the kernel says EBUSY while any page is pinned, by a read that has just ended or by

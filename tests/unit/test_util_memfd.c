@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -166,6 +167,28 @@ static void a_reopened_one_is_read_only_and_has_an_offset_of_its_own(void **stat
     assert_int_equal(memfd_reopen_readonly(-1), -ENOENT);
 }
 
+/* As an ordinary user: root may open what nobody may. */
+static int reopen_after_chmod(void) {
+    if (geteuid() == 0 && (setgid(65534) < 0 || setuid(65534) < 0))
+        return 1;
+    int fd = memfd_from_bytes("shared", "abc", 3), again = -1;
+    if (fd < 0 || fchmod(fd, 0) < 0 || (again = memfd_reopen_readonly(fd)) < 0)
+        return 2;
+    struct stat st;
+    return fstat(again, &st) == 0 && (st.st_mode & 0777) == 0444 ? 0 : 3;
+}
+
+static void nobody_can_keep_others_from_opening_it(void **state) {
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(reopen_after_chmod());
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_has_the_exact_size_and_nobody_may_write_or_execute_it),
@@ -176,6 +199,7 @@ int main(void) {
         cmocka_unit_test(a_finished_one_never_changes),
         cmocka_unit_test(one_without_bytes_is_one_too),
         cmocka_unit_test(a_reopened_one_is_read_only_and_has_an_offset_of_its_own),
+        cmocka_unit_test(nobody_can_keep_others_from_opening_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
