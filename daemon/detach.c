@@ -13,6 +13,7 @@
 
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/log.h"
 #include "util/text.h"
 
 #define LOG_BYTES_MAX (1 << 20)
@@ -110,9 +111,10 @@ int detach_log(const char *socket, struct hearth_error *err) {
         error_hint(err, "remove it, or choose another place with --socket");
         return HEARTH_E_DENIED;
     }
-    /* Many starts and ends must not fill a runtime directory, which is memory. */
+    /* Neither many starts nor many lines must fill a runtime directory, which is memory. */
     if (st.st_size > LOG_BYTES_MAX && ftruncate(log, 0) < 0)
         return error_errno(err, errno, "the log cannot be emptied");
+    log_bound(LOG_BYTES_MAX);
     if (dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0)
         return error_errno(err, errno, "the log cannot take stderr's place");
     return 0;

@@ -2,7 +2,10 @@
 #include "util/log.h"
 
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +28,12 @@
 static const char *log_program = "hearth";
 static enum log_level log_most = LOG_INFO;
 static bool to_journal;
+static uint64_t file_most, file_bytes;
+static atomic_uint left_out;
+
+void log_bound(uint64_t bytes) {
+    file_most = bytes;
+}
 
 /* True when stderr is the stream that systemd connected to the journal. */
 static bool stderr_is_journal(void) {
@@ -72,6 +81,42 @@ static void append(char *line, size_t size, const char *format, ...) {
     va_end(ap);
 }
 
+/* One write, so that lines of several threads do not mix, and no more than a pipe with room for anything takes at once.
+ * There is nobody to tell when it fails. */
+static bool print_some(const char *text, size_t length) {
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&p, 1, 0) == 0)
+        return false;
+    ssize_t ignored = write(STDERR_FILENO, text, length);
+    (void)ignored;
+    return true;
+}
+
+static void print_line(const char *line) {
+    char lost[64];
+    unsigned n = atomic_exchange(&left_out, 0);
+    if (n > 0) {
+        snprintf(lost, sizeof(lost), "%s: %u lines of the log were left out\n", log_program, n);
+        if (!print_some(lost, strlen(lost))) {
+            atomic_fetch_add(&left_out, n + 1);
+            return;
+        }
+    }
+    size_t length = strlen(line);
+    for (size_t done = 0; done < length;) {
+        size_t piece = length - done < PIPE_BUF ? length - done : PIPE_BUF;
+        if (!print_some(line + done, piece)) {
+            atomic_fetch_add(&left_out, 1);
+            return;
+        }
+        done += piece;
+    }
+    if (file_most > 0 && (file_bytes += length) > file_most) {
+        file_bytes = 0;
+        (void)!ftruncate(STDERR_FILENO, 0);
+    }
+}
+
 static void send_to_stderr(enum log_level level, const char *message, const struct log_field *fields) {
     static const char *const words[] = {[LOG_ERROR] = "error",
                                         [LOG_WARNING] = "warning",
@@ -100,9 +145,7 @@ static void send_to_stderr(enum log_level level, const char *message, const stru
     }
     append(line, sizeof(line) - 1, "%s", mark[0] == ',' ? ")" : "");
     append(line, sizeof(line), "\n");
-    /* One write, so that lines of several threads do not mix. There is nobody to tell when it fails. */
-    ssize_t ignored = write(STDERR_FILENO, line, strlen(line));
-    (void)ignored;
+    print_line(line);
 }
 
 void log_fields(enum log_level level, const struct log_field *fields, const char *format, ...) {

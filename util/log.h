@@ -12,8 +12,14 @@
 
 enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_INFO = 6, LOG_DEBUG = 7 }; /* syslog's numbers */
 
+/* Nothing here blocks, for the event loop logs: what stderr has no room for at the moment (a pipe that nobody reads, a
+ * terminal that is stopped) is left out, and how much that was is said as soon as there is room. */
+
 /* Call once, before threads. `program` is borrowed. */
 void log_init(const char *program, enum log_level most);
+
+/* stderr is a file of the log's own: it is emptied whenever it has grown by so many bytes. */
+void log_bound(uint64_t bytes);
 
 struct log_field {
     const char *name;  /* "ARTIFACT": upper case, without HEARTH_ */

@@ -48,6 +48,44 @@ static void a_message_says_who_and_how_bad_with_its_fields(void **state) {
     assert_string_equal(read_log(), "hearthd: warning: 2 files are stale (artifact=0000000000ff, offset=12)\n");
 }
 
+static void a_pipe_that_nobody_reads_holds_up_nobody_and_the_loss_is_told(void **state) {
+    (void)state;
+    catch_log(LOG_INFO);
+    assert_int_equal(fcntl(pipe_ends[1], F_SETFL, 0), 0); /* as a parent would have made it: it blocks */
+    alarm(20);
+    for (unsigned i = 0; i < 5000; i++)
+        log_info("line %u of many, to fill what a pipe holds", i);
+    while (read(pipe_ends[0], got, sizeof(got)) > 0)
+        ;
+    log_info("there is room again");
+    alarm(0);
+    assert_true(read(pipe_ends[0], got, 1) == 1 && got[0] == 'h');
+    const char *rest = read_log();
+    assert_non_null(strstr(rest, "lines of the log were left out"));
+    assert_non_null(strstr(got, "there is room again"));
+}
+
+static void a_file_of_its_own_does_not_grow_for_ever(void **state) {
+    (void)state;
+    catch_log(LOG_INFO);
+    char path[] = "/tmp/hearth-log-XXXXXX";
+    int fd = mkostemp(path, O_APPEND | O_CLOEXEC);
+    assert_true(fd >= 0);
+    unlink(path);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    log_bound(10000);
+    off_t most = 0;
+    for (unsigned i = 0; i < 2000; i++) {
+        log_info("line %u", i);
+        off_t now = lseek(fd, 0, SEEK_END);
+        most = now > most ? now : most;
+    }
+    log_bound(0);
+    assert_true(most > 5000 && most < 12000);
+    close(fd);
+    read_log();
+}
+
 static void what_is_less_important_than_asked_for_is_not_said(void **state) {
     (void)state;
     catch_log(LOG_NOTICE);
@@ -106,6 +144,8 @@ static void a_journal_that_is_somebody_elses_is_not_written_to(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_says_who_and_how_bad_with_its_fields),
+        cmocka_unit_test(a_pipe_that_nobody_reads_holds_up_nobody_and_the_loss_is_told),
+        cmocka_unit_test(a_file_of_its_own_does_not_grow_for_ever),
         cmocka_unit_test(what_is_less_important_than_asked_for_is_not_said),
         cmocka_unit_test(a_name_from_outside_cannot_forge_a_line_or_an_escape),
         cmocka_unit_test(a_failure_is_told_with_all_its_facts),
