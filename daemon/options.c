@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/detach.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/text.h"
 
@@ -96,9 +97,11 @@ static int set_bytes_in_flight(struct options *o, const char *value) {
     return 0;
 }
 
+#define IDLE_EXIT_MOST (UINT64_C(100) * 366 * 24 * 3600 * NS_PER_S) /* sums with the clock do not wrap */
+
 static int set_idle_exit(struct options *o, const char *value) {
     int r = parse_duration(value, &o->idle_exit_ns);
-    return r < 0 ? r : o->idle_exit_ns > 0 ? 0 : -EINVAL;
+    return r < 0 ? r : o->idle_exit_ns > 0 && o->idle_exit_ns <= IDLE_EXIT_MOST ? 0 : -EINVAL;
 }
 
 static const struct key {
@@ -113,7 +116,8 @@ static const struct key {
     {"hash-workers", set_hash_workers, "N", "a number from 1 to 1024", "hashing threads (one a core)"},
     {"bytes-in-flight", set_bytes_in_flight, "SIZE", "a size from 1MiB to 4GiB", "reads under way at once (64MiB)"},
     {"loads-at-once", set_loads_at_once, "N", "a number from 1 to 1024", "artifacts loading side by side (8)"},
-    {"idle-exit", set_idle_exit, "TIME", "a time above 0, as 30m", "end after so long without lease and load (never)"},
+    {"idle-exit", set_idle_exit, "TIME", "a time above 0, as 30m, of 100 years at most",
+     "end after so long without lease and load (never)"},
     {"log-level", set_log_level, "LEVEL", "error, warning, notice, info or debug", "what is logged (info)"},
 };
 
@@ -249,7 +253,11 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
         fprintf(stderr, "hearthd: '%s' is not an option; try --help\n", argv[optind]);
         return 2;
     }
-    if (config && strlen(config) < sizeof(path))
+    if (config && strlen(config) >= sizeof(path)) {
+        fprintf(stderr, "hearthd: the path of the configuration file is longer than %zu bytes\n", sizeof(path) - 1);
+        return 2;
+    }
+    if (config)
         strcpy(path, config);
     else
         default_config(out->system, path, sizeof(path));
