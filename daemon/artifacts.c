@@ -283,14 +283,18 @@ static void start_load(struct generation *g) {
 /* 0: it loads. SLOTS_WAIT: not yet. Errors: it never will. */
 static int try_start(struct generation *g, struct hearth_error *err) {
     struct artifacts *a = g->artifacts;
+    struct charge c = budget_estimate(a->o.budget, g->artifact);
+    if (!budget_could_fit(a->o.budget, c)) /* no use in waiting */
+        return budget_charge(a->o.budget, c, g->spec->ref, err);
     int r = slots_check(&a->slots, g->device, g->spec->ref, err);
     if (r)
         return r;
-    struct charge c = budget_estimate(a->o.budget, g->artifact);
+    c.fds -= g->charged.fds;
     r = budget_charge(a->o.budget, c, g->spec->ref, err);
     if (r) /* it may fit when the memory of what was cancelled or dropped has come back */
         return (a->slots.let_go || a->retiring) && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;
-    g->charged = c;
+    g->charged.bytes += c.bytes;
+    g->charged.fds += c.fds;
     r = slots_take(&a->slots, g->device, err);
     if (r == 0)
         start_load(g);
@@ -377,6 +381,14 @@ static void resolved(void *user, struct artifact *artifact, struct hearth_span s
     g->bytes = artifact->bytes;
     g->device = artifact->n_files ? artifact->files[0].identity.device : 0;
     g->n_files = (uint32_t)artifact->n_files;
+    struct hearth_error refused = HEARTH_ERROR_INIT;
+    struct charge waiting = budget_estimate_waiting(artifact);
+    if (budget_charge(a->o.budget, waiting, g->spec->ref, &refused)) {
+        log_failure(LOG_WARNING, "a load is refused", &refused);
+        failed(g, &refused);
+        return;
+    }
+    g->charged = waiting;
     g->state = HEARTH_STATE_QUEUED;
     for (w = TAILQ_FIRST(&g->waiters); w; w = next) {
         next = TAILQ_NEXT(w, link);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #define DEFAULT_SHARE_PERCENT 80
 /* Descriptors that are not artifacts': connections, their queued replies, rings, pipes to parsers, files being read. */
 #define FDS_KEPT_SHARE 4
+#define MALLOC_BYTES 24                     /* what an allocation takes beside its bytes */
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20) /* unless a pool has larger ones */
 
 int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err) {
@@ -47,6 +49,16 @@ struct charge budget_estimate(const struct budget *b, const struct artifact *a) 
         if (__builtin_add_overflow(c.bytes, (bytes + unit - 1) / unit * unit, &c.bytes) || bytes > UINT64_MAX - unit)
             return (struct charge){.bytes = UINT64_MAX, .fds = c.fds};
     }
+    return c;
+}
+
+struct charge budget_estimate_waiting(const struct artifact *a) {
+    struct charge c = {.fds = 2}; /* the directory, the repository */
+    c.bytes = a->n_files * sizeof(*a->files) + a->n_skipped * sizeof(*a->skipped);
+    for (size_t i = 0; i < a->n_files; i++)
+        c.bytes += strlen(a->files[i].path) + MALLOC_BYTES;
+    for (size_t i = 0; i < a->n_skipped; i++)
+        c.bytes += strlen(a->skipped[i].path) + MALLOC_BYTES;
     return c;
 }
 

@@ -504,6 +504,36 @@ static void what_does_not_fit_is_refused(void **state) {
     assert_int_equal(answers[1].code, 0);
 }
 
+static void what_waits_is_charged_for_what_it_holds(void **state) {
+    (void)state;
+    budget.limit.fds = 14; /* two loads of four, and three that wait with two each */
+    for (uint32_t serial = 1; serial <= 6; serial++) {
+        char ref[8];
+        snprintf(ref, sizeof(ref), "/%u", serial);
+        ask_as(&client_a, ref, serial, true);
+        settle();
+    }
+    for (uint32_t serial = 1; serial <= 6; serial++)
+        assert_int_equal(answers[serial].code, serial < 6 ? 0 : HEARTH_E_NO_FDS);
+    assert_int_equal(budget.used.fds, 14);
+    for (unsigned i = 0; i < 2; i++)
+        end_load(i);
+    assert_int_equal(n_loads, 3); /* there were descriptors for one more */
+    end_load(2);
+    assert_int_equal(budget.used.fds, 12);
+}
+
+static void what_can_never_fit_does_not_wait(void **state) {
+    (void)state;
+    ask("/a", 1);
+    ask("/b", 2);
+    budget.limit.bytes = FILE_BYTES / 2;
+    ask("/c", 3);
+    assert_int_equal(answers[3].code, HEARTH_E_TOO_LARGE);
+    end_load(0);
+    end_load(1);
+}
+
 static void memory_on_its_way_back_is_waited_for(void **state) {
     (void)state;
     budget.limit.bytes = FILE_BYTES;
@@ -713,6 +743,8 @@ int main(void) {
         T(a_reference_that_is_not_there_leaves_nothing),
         T(loads_beyond_the_limit_wait_their_turn),
         T(what_does_not_fit_is_refused),
+        T(what_waits_is_charged_for_what_it_holds),
+        T(what_can_never_fit_does_not_wait),
         T(memory_on_its_way_back_is_waited_for),
         T(a_load_ends_with_the_last_who_waits),
         T(a_load_that_nobody_has_to_wait_for_goes_on),
