@@ -1,10 +1,34 @@
-/* cli/stop.c: hearth stop */
+/* cli/stop.c: hearth stop
+ *
+ * Returns when the daemon has hung up. It removes its socket before it closes a connection, so that the next command
+ * meets no dying daemon but none, or the next one. Memory of large artifacts, which goes with the process, is not
+ * waited for.
+ */
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/error.h"
+
+static int wait_for_hangup(const struct cli *c, struct hearth *h, struct hearth_error *err) {
+    struct pollfd p = {.fd = hearth_fd(h), .events = POLLIN};
+    for (;;) {
+        int ready = poll(&p, 1, clock_poll_ms(c->deadline));
+        if (ready < 0 && errno != EINTR)
+            return error_errno(err, errno, "cannot wait for the daemon");
+        if (ready > 0 && hearth_dispatch(h, NULL) != 0)
+            return 0;
+        if (clock_now() >= c->deadline) {
+            error_set(err, HEARTH_E_TIMEOUT, "the daemon was asked to end, but has not done so in time");
+            error_at(err, hearth_socket_path(h), HEARTH_NO_OFFSET);
+            return HEARTH_E_TIMEOUT;
+        }
+    }
+}
 
 static int stop(struct cli *c, struct hearth_error *err) {
     _cleanup_(cleanup_connection) struct hearth *h = NULL;
@@ -14,6 +38,8 @@ static int stop(struct cli *c, struct hearth_error *err) {
         r = hearth_get_status(h, c->deadline, &s, err);
     if (r == 0)
         r = hearth_stop(h, c->deadline, err);
+    if (r == 0)
+        r = wait_for_hangup(c, h, err);
     if (r != 0)
         return r;
     if (c->options.json) {
@@ -33,8 +59,10 @@ static int stop(struct cli *c, struct hearth_error *err) {
 const struct verb verb_stop = {
     .name = "stop",
     .operands = "",
-    .summary = "Ask the daemon to end",
-    .about = "Programs that hold artifacts keep what they have mapped.",
+    .summary = "End the daemon",
+    .about =
+        "Returns once its socket is gone, so that a new one can be started. Programs that hold artifacts keep what\n"
+        "they have mapped.",
     .examples = "  hearth stop\n"
                 "  hearth stop --socket /tmp/test/hearth.sock\n",
     .options = OPTIONS_DAEMON,

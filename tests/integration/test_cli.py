@@ -6,8 +6,11 @@ import json
 import os
 import pathlib
 import pty
+import select
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -184,6 +187,57 @@ def test_a_daemon_that_cannot_start_is_one_clear_error(alone, model, tmp_path):
     missing = tmp_path / "no-such-folder" / "hearth.sock"
     done = alone("load", model, status=3, env={"HEARTH_AUTOSTART": "1", "HEARTH_SOCKET": str(missing)})
     assert str(missing) in done.stderr.decode()
+
+
+# ---- stop ----
+
+
+class Between:
+    """Carries packets between one client and a daemon; the client learns that the daemon hung up only when told."""
+
+    def __init__(self, path, daemon):
+        self.client_may_know = threading.Event()
+        self.daemon_gone = threading.Event()
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.daemon = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.daemon.connect(daemon)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        client, _ = self.listener.accept()
+        with client, self.daemon, self.listener:
+            while True:
+                for one in select.select([client, self.daemon], [], [])[0]:
+                    packet = one.recv(1 << 16)
+                    if not packet:
+                        self.daemon_gone.set()
+                        self.client_may_know.wait(DEADLINE)
+                        return
+                    (self.daemon if one is client else client).send(packet)
+
+
+def test_stop_returns_when_the_daemon_has_hung_up(cli, daemon, tmp_path):
+    """And not before: until then its socket may be there, and a connection to it would be one to a dying daemon."""
+    between = Between(tmp_path / "between.sock", daemon.socket)
+    process = cli.start("--socket", tmp_path / "between.sock", "stop")
+    assert between.daemon_gone.wait(DEADLINE)
+    assert not os.path.lexists(daemon.socket)  # it goes before the connections do
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    between.client_may_know.set()
+    assert process.wait(DEADLINE) == 0
+    assert str(daemon.pid).encode() in process.stdout.read()
+
+
+def test_stop_says_when_the_daemon_does_not_end_in_time(cli, daemon, tmp_path):
+    between = Between(tmp_path / "between.sock", daemon.socket)
+    socket_option = ("--socket", tmp_path / "between.sock")
+    document = cli.document("stop", "--timeout", "500ms", *socket_option, status=1, kind="failure")
+    assert document["error"]["code"] == "timeout"
+    between.client_may_know.set()
 
 
 # ---- load, ls, status, evict ----
