@@ -111,7 +111,8 @@ static void print_table(const struct hearth_info *info) {
 static int load(struct cli *c, struct hearth_error *err) {
     _cleanup_(cleanup_connection) struct hearth *h = NULL;
     struct hearth_info info;
-    int r = cli_connect(c, true, &h, err);
+    uint64_t id;
+    int r = cli_connect(c, !argument_is_id(c->options.operands[0], &id), &h, err); /* a new daemon knows no ids */
     if (r == 0)
         r = cli_load(c, &h, c->options.operands[0], &info, err);
     if (r != 0)

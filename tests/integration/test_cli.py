@@ -160,6 +160,14 @@ def test_ls_never_starts_a_daemon(alone):
     assert not pathlib.Path(alone.env["HEARTH_SOCKET"]).exists()
 
 
+@pytest.mark.parametrize("verb", ["load", "attach", "cat", "run"])
+def test_an_id_never_starts_a_daemon(alone, tmp_path, verb):
+    """A new one would know no ids."""
+    command = ["--", "true"] if verb == "run" else []
+    alone(verb, "0123456789ab", *command, status=125 if verb == "run" else 3, env={"HEARTH_AUTOSTART": "1"})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_load_starts_the_users_daemon_and_says_so_once(alone, model, tmp_path, named):
     """On the named socket, or without a name on the user's own."""
