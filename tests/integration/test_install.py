@@ -44,13 +44,44 @@ def test_everything_is_where_it_belongs_and_nothing_elsewhere(moved):
         assert os.access(moved / program, os.X_OK)
 
 
+def test_a_relative_prefix_is_made_absolute(build, tmp_path):
+    """pkg-config and systemd know nothing of the folder that it was relative to."""
+    install(build, tmp_path, prefix="here")
+    (config,) = (tmp_path / "here").rglob("hearth.pc")
+    assert f"prefix={tmp_path}/here\n" in config.read_text()
+    for unit in (tmp_path / "here").rglob("hearthd.service"):
+        assert f"ExecStart={tmp_path}/here/bin/hearthd" in unit.read_text()
+
+
 def test_destdir_takes_all_of_it(build, tmp_path):
     install(build, tmp_path, destdir=tmp_path / "stage")
     files = installed_files(tmp_path / "stage")
     (config,) = (tmp_path / "stage").rglob("hearth.pc")
     prefix = re.search(r"^prefix=(.+)$", config.read_text(), re.M)[1]
     assert all(f"/{name}".startswith(prefix + "/") for name in files)
-    assert str(tmp_path) not in config.read_text()
+    for text in (config, *(tmp_path / "stage").rglob("hearthd.service")):
+        assert str(tmp_path) not in text.read_text()
+    listed = (tmp_path / "install_manifest.txt").read_text().splitlines()
+    assert {f"/{name}" for name in files} == set(listed)
+
+
+def test_the_units_start_the_installed_daemon(moved):
+    units = sorted(moved.rglob("hearthd.service"))
+    assert [unit.parent.name for unit in units] == ["system", "user"]
+    for unit in units:
+        assert (unit.parent / "hearthd.socket").exists()
+        text = unit.read_text()
+        assert re.findall(r"^ExecStart=(\S+)", text, re.M) == [str(moved / "bin/hearthd")]
+        assert not re.search(r"@\w+@", text)
+
+
+def test_no_link_in_the_installed_documents_is_dead(moved):
+    (readme,) = moved.rglob("README.md")
+    pages = [readme, *(readme.parent / "docs").glob("*.md")]
+    assert {page.name for page in pages} >= {path.name for path in (ROOT / "docs").glob("*.md")}
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page}: {link}"
 
 
 def test_the_shared_library_has_its_soname_and_versions(moved):
