@@ -45,8 +45,8 @@ static bool is_reference(const char *ref, struct hearth_error *err) {
     if (ref[0] == '/')
         return true;
     error_set(err, HEARTH_E_NOT_FOUND, "'%.256s' is no path that exists, and no artifact's id", ref);
-    error_expected(err, "an absolute path, or an id of 12 hex digits");
-    error_found(err, "%s", ref);
+    error_at(err, ref, HEARTH_NO_OFFSET);
+    error_expected(err, "a path that exists, or an id of 12 hex digits");
     return false;
 }
 

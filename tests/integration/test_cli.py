@@ -371,6 +371,13 @@ def test_what_is_not_there_fails_with_1(cli, model):
     assert cli.document("cat", model, "none", status=1, kind="failure")["error"]["code"] == "not_found"
 
 
+def test_a_name_that_is_neither_a_path_nor_an_id_is_said_as_it_was_given(cli):
+    error = cli.document("load", "no/such", status=1, kind="failure")["error"]
+    assert (error["code"], error["file"]) == ("not_found", "no/such")
+    assert error["expected"] == "a path that exists, or an id of 12 hex digits"
+    assert cli.document("load", b"odd\xff", status=1, kind="failure")["error"]["file_b64"]
+
+
 def test_odd_names_are_shown_safely_and_exactly(cli, tmp_path):
     folder = os.fsencode(tmp_path) + b"/odd\x1b[2J\xff"
     os.mkdir(folder)
