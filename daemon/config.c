@@ -3,7 +3,8 @@
  * The file is flat: `key = value`, comments from '#' or ';' on. inih leaves some things to its caller, and the reader
  * below does them on each line before inih sees it: it counts lines, so that every mistake can be named by its own; it
  * refuses a line longer than inih's buffer, which inih would cut in two; it refuses NULs, which would end a line early;
- * and it strips leading blanks, so that inih never takes a line for the continuation of the one above.
+ * it refuses sections, which inih would not mention while they are empty; and it strips what may stand in front, blanks
+ * and a byte order mark, so that inih never takes a line for the continuation of the one above.
  */
 #include <errno.h>
 #include <ini.h>
@@ -60,9 +61,14 @@ static char *read_line(char *buffer, int size, void *stream) {
         mistake_in_line(r, r->line_number, "a NUL byte in a line", "text");
         return buffer;
     }
-    const char *start = r->line + strspn(r->line, " \t");
+    const char *start = r->line;
+    if (r->line_number == 1 && strncmp(start, "\xef\xbb\xbf", 3) == 0)
+        start += 3;
+    start += strspn(start, " \t");
     if (strlen(start) >= (size_t)size)
         mistake_in_line(r, r->line_number, "the line is too long", "at most 198 bytes");
+    else if (start[0] == '[')
+        mistake_in_line(r, r->line_number, "there are no sections", "key = value");
     else
         strcpy(buffer, start);
     return buffer;
@@ -72,11 +78,8 @@ static int take(void *user, const char *section, const char *name, const char *v
     struct reading *r = user;
     struct hearth_error e = HEARTH_ERROR_INIT;
     int key = options_key(name);
-    if (section[0]) {
-        error_set(&e, HEARTH_E_INVALID, "'%.64s' stands in the section [%.64s]", name, section);
-        error_expected(&e, "no sections");
-        error_found(&e, "[%s]", section);
-    } else if (key >= 0 && r->seen_at[key]) {
+    (void)section; /* there is none: read_line() refused it */
+    if (key >= 0 && r->seen_at[key]) {
         error_set(&e, HEARTH_E_INVALID, "%s was set before, on line %u", name, r->seen_at[key]);
         error_expected(&e, "each key once");
         error_found(&e, "%s", name);

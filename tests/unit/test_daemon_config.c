@@ -111,15 +111,15 @@ static void every_mistake_is_reported_with_its_line(void **state) {
                                "\n"                   /* */
                                "verify = maybe\n"     /* 4: no such value */
                                "budget = 4GiB\n"      /* 5: twice */
-                               "[limits]\n"           /* */
-                               "loads-at-once = 2\n", /* 7: in a section */
+                               "[limits]\n"           /* 6: a section */
+                               "loads-at-once = 2\n", /* */
                                &o, &r, &err),
                      HEARTH_E_INVALID);
     assert_int_equal(r.n, 4);
     assert_int_equal(r.lines[0], 1);
     assert_int_equal(r.lines[1], 4);
     assert_int_equal(r.lines[2], 5);
-    assert_int_equal(r.lines[3], 7);
+    assert_int_equal(r.lines[3], 6);
     assert_non_null(strstr(err.message, "line 1"));
     assert_string_equal(err.file, path);
 }
@@ -135,6 +135,31 @@ static void a_line_that_is_no_setting_is_refused(void **state) {
     r = (struct report){0};
     assert_int_equal(read_text("[unclosed\n", &o, &r, &err), HEARTH_E_INVALID);
     assert_int_equal(r.lines[0], 1);
+}
+
+static void a_section_is_refused_with_or_without_a_setting_in_it(void **state) {
+    (void)state;
+    static const char *const bad[] = {
+        "\n[s]\n", "\n  [s]", "\n[s]\nbudget = 1GiB\n", "\n[]\n", "\n[s] ; a comment\n", "\xef\xbb\xbf[s]\n",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct options o;
+        struct hearth_error err;
+        struct report r = {0};
+        assert_int_equal(read_text(bad[i], &o, &r, &err), HEARTH_E_INVALID);
+        assert_int_equal(r.n, 1);
+        assert_int_equal(r.lines[0], bad[i][0] == '\n' ? 2 : 1);
+        assert_string_equal(err.expected, "key = value");
+    }
+}
+
+static void a_colon_is_as_good_as_an_equals_sign(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    assert_int_equal(read_text("\xef\xbb\xbfloads-at-once: 3\nlog-level :error\n", &o, NULL, &err), 0);
+    assert_int_equal(o.loads_at_once, 3);
+    assert_int_equal(o.log_level, LOG_ERROR);
 }
 
 static void an_indented_line_is_a_line_of_its_own(void **state) {
@@ -208,6 +233,8 @@ int main(void) {
         cmocka_unit_test(a_value_that_a_key_does_not_take_is_refused),
         cmocka_unit_test(every_mistake_is_reported_with_its_line),
         cmocka_unit_test(a_line_that_is_no_setting_is_refused),
+        cmocka_unit_test(a_section_is_refused_with_or_without_a_setting_in_it),
+        cmocka_unit_test(a_colon_is_as_good_as_an_equals_sign),
         cmocka_unit_test(an_indented_line_is_a_line_of_its_own),
         cmocka_unit_test(a_line_longer_than_the_reader_takes_is_refused_not_cut),
         cmocka_unit_test(a_nul_byte_is_refused),
