@@ -1,7 +1,7 @@
 /* cli/evict.c: hearth evict REF...
  *
- * Everything is looked up before anything is dropped, so that a mistyped name drops nothing. What was evicted before a
- * failure is still reported: the document carries both. */
+ * Everything is looked up before anything is dropped, so that a mistyped name drops nothing. The first refusal ends it.
+ * What was evicted before a failure is still reported: the document carries both, always. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,12 +76,11 @@ static int evict(struct cli *c, struct hearth_error *err) {
         r = hearth_evict(h, v.items[done].id, c->options.force, c->deadline, err);
         done += r == 0;
     }
-    if (c->options.json && (r == 0 || done > 0)) {
+    if (c->options.json)
         print_json(v.items, done, r ? err : NULL);
-        c->error_in_output = true;
-    } else if (!c->options.json) {
+    else
         print_text(v.items, done);
-    }
+    c->error_in_output = true;
     free(v.items);
     return r;
 }
@@ -92,7 +91,8 @@ const struct verb verb_evict = {
     .summary = "Drop artifacts from memory",
     .about = "REF is an id, a path, or what `hearth ls` shows as REF: then all its generations. An artifact that\n"
              "programs hold is refused with their names unless --force: then no program can attach it any more, and\n"
-             "its memory goes with the last holder.",
+             "its memory goes with the last holder. The first refusal ends the command, and what it evicted before\n"
+             "stays so; a REF that the daemon does not have evicts nothing.",
     .examples = "  hearth evict /models/llama\n"
                 "  hearth evict --force 3f62a1c09b7e\n",
     .options = OPTIONS_DAEMON | OPTION_FORCE,

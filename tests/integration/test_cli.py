@@ -137,7 +137,7 @@ def test_a_usage_error_is_a_document_with_json(alone):
 def test_without_a_daemon_the_status_is_3(alone, arguments):
     done = alone(*arguments, status=3)
     assert b"hint: " in done.stderr
-    document = alone.document(*arguments, status=3, kind="failure")
+    document = alone.document(*arguments, status=3, kind="evict" if arguments[0] == "evict" else "failure")
     assert document["error"]["code"] == "no_daemon"
 
 
@@ -325,19 +325,38 @@ def test_evict_takes_a_path_and_all_its_generations(cli, model):
     assert shown[first]["leases"] == 1
     refused = cli("evict", first, status=1)
     assert str(holder.pid).encode() in refused.stderr
-    assert cli.document("evict", first, status=1, kind="failure")["error"]["code"] == "busy"
+    assert cli.document("evict", first, status=1)["error"]["code"] == "busy"
     gone = cli.document("evict", "--force", os.path.relpath(model))["evicted"]
     assert {a["id"] for a in gone} == {first, second}
     holder.stdin.close()
     assert holder.wait(DEADLINE) == 0
     wait_until(lambda: cli.document("ls")["artifacts"] == [], "the last holder lets it go")
-    assert cli.document("evict", model, status=1, kind="failure")["error"]["code"] == "not_found"
+    assert cli.document("evict", model, status=1)["error"]["code"] == "not_found"
 
 
 def test_a_mistyped_name_evicts_nothing(cli, model):
     cli("load", model)
     cli("evict", model, "/no/such", status=1)
+    document = cli.document("evict", model, "/no/such", status=1)
+    assert (document["evicted"], document["error"]["code"]) == ([], "not_found")
     assert len(cli.document("ls")["artifacts"]) == 1
+
+
+def test_the_first_refusal_ends_an_eviction_and_both_are_told(cli, tmp_path):
+    paths = [tmp_path / name for name in ("a.json", "b.json", "c.json")]
+    for path in paths:
+        path.write_text("{}")
+    loaded = [cli.document("load", path)["id"] for path in paths]
+    holder = cli.start("attach", paths[1])
+    assert holder.stdout.readline()
+    document = cli.document("evict", *paths, status=1)
+    assert [a["id"] for a in document["evicted"]] == loaded[:1]
+    assert document["error"]["code"] == "busy"
+    document = cli.document("evict", *paths[1:], status=1)
+    assert (document["evicted"], document["error"]["code"]) == ([], "busy")
+    assert {a["id"] for a in cli.document("ls")["artifacts"]} == set(loaded[1:])
+    holder.stdin.close()
+    assert holder.wait(DEADLINE) == 0
 
 
 def test_a_refused_artifact_exits_with_4(cli, bad):
