@@ -24,6 +24,7 @@ char *format_hex(const uint8_t *bytes, size_t n, char *out);
 bool parse_id(const char *text, uint64_t *id);
 char *format_id(uint64_t id, char out[ID_TEXT_BYTES]);
 
-/* Copies text with control characters and bytes that are not UTF-8 as \xNN, cut with "..." if need be: safe to show on
- * a terminal. Returns buffer. */
+/* Copies text with control characters and bytes that are not UTF-8 as \xNN, and with characters that turn the direction
+ * of writing as \uNNNN, cut with "..." if need be: safe to show on a terminal. At most four times as long, and "..."
+ * needs room for 4 more. Returns buffer. */
 char *format_printable(const char *text, size_t length, char *buffer, size_t size);

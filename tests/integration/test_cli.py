@@ -415,6 +415,19 @@ def test_odd_names_are_shown_safely_and_exactly(cli, tmp_path):
     assert cli.document("evict", folder)["evicted"]
 
 
+def test_a_name_cannot_turn_the_direction_of_writing(cli, daemon, tmp_path):
+    """Not even in an error or a log; programs get it as it is."""
+    path = tmp_path / "safe\u202egpj.json"
+    path.write_text("{}")
+    assert cli.document("load", path)["ref"] == str(path)
+    assert cli.document("inspect", path)["files"][0]["path"] == path.name
+    shown = [cli(*verb) for verb in (["ls"], ["load", path], ["attach", path], ["inspect", path], ["evict", path])]
+    shown.append(cli("load", path, "--sha256", "0" * 64, status=4))
+    for text in ((done.stdout + done.stderr).decode() for done in shown):
+        assert "\u202e" not in text and "safe\\u202egpj.json" in text
+    assert "\u202e" not in daemon.log() and "safe\\u202egpj.json" in daemon.log()
+
+
 # ---- output ----
 
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "util/text.h"
@@ -42,6 +43,31 @@ static void a_terminal_never_sees_control_characters(void **state) {
     assert_string_equal(out, "01234...");
 }
 
+static void a_name_cannot_turn_the_direction_of_writing(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *shown;
+    } cases[] = {
+        {"\u061c", "\\u061c"}, {"\u200e", "\\u200e"}, {"\u200f", "\\u200f"}, {"\u202a", "\\u202a"},
+        {"\u202b", "\\u202b"}, {"\u202c", "\\u202c"}, {"\u202d", "\\u202d"}, {"\u202e", "\\u202e"},
+        {"\u2066", "\\u2066"}, {"\u2067", "\\u2067"}, {"\u2068", "\\u2068"}, {"\u2069", "\\u2069"},
+        {"\u061b", "\u061b"},  {"\u061d", "\u061d"},  {"\u200d", "\u200d"},  {"\u2010", "\u2010"},
+        {"\u2030", "\u2030"},  {"\u2065", "\u2065"},  {"\u206a", "\u206a"},  {"\U0001202e", "\U0001202e"},
+        {"\u05d0", "\u05d0"}, /* letters that are written from the right stay */
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char out[32], text[16];
+        snprintf(text, sizeof(text), "a%sb", cases[i].text);
+        format_printable(text, strlen(text), out, sizeof(out));
+        assert_int_equal(out[0], 'a');
+        assert_memory_equal(out + 1, cases[i].shown, strlen(cases[i].shown));
+        assert_string_equal(out + 1 + strlen(cases[i].shown), "b");
+        char tight[4 * 4 + 5]; /* four times as long, and 4 in reserve: nothing is cut */
+        format_printable(cases[i].text, strlen(cases[i].text), tight, 4 * strlen(cases[i].text) + 5);
+        assert_string_equal(tight, cases[i].shown);
+    }
+}
+
 static void an_id_is_twelve_hex_digits_and_not_zero(void **state) {
     (void)state;
     uint64_t id;
@@ -59,6 +85,7 @@ int main(void) {
         cmocka_unit_test(sizes_are_binary_units_with_or_without_i),
         cmocka_unit_test(what_is_not_a_size_is_refused),
         cmocka_unit_test(a_terminal_never_sees_control_characters),
+        cmocka_unit_test(a_name_cannot_turn_the_direction_of_writing),
         cmocka_unit_test(an_id_is_twelve_hex_digits_and_not_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
