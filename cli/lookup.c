@@ -1,5 +1,7 @@
-/* cli/lookup.c: which artifacts an argument means, among those the daemon has. Touches no storage: what is evicted may
- * be long gone from it. */
+/* cli/lookup.c: which artifacts an argument means, among those the daemon has.
+ *
+ * Names are compared; what they name need not exist, for what is evicted may be long gone from storage. The file system
+ * is asked two things: whether an argument that looks like an id is a path, and where a ".." in a path leads. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* cli/progress.h: one line on stderr that is redrawn while an artifact loads.
  *
- *     all-minilm  [############........]  60%  1.2/2.0 GiB  2.31 GB/s  0:01 left
+ *     all-minilm  [############........]  60%  1.2 GiB of 2.0 GiB  2.31 GB/s  0:01 left
  *
  * The rate follows the last seconds rather than the mean, so that the time left is honest when the disk slows down.
  * Formatting is a pure function; only progress_show() and progress_end() write.
