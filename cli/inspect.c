@@ -108,6 +108,13 @@ const char *inspection_inside(const struct inspection *in, const char *path) {
     return path;
 }
 
+bool inspection_is_opaque(const struct inspection *in, const struct hearth_index_file *file) {
+    static const char known[] = "safetensors"; /* also where the name says otherwise: the parser told it by its bytes */
+    return file->role == HEARTH_ROLE_WEIGHTS &&
+           (file->format.length != strlen(known) ||
+            memcmp(inspection_string(in, file->format), known, strlen(known)) != 0);
+}
+
 static int by_place(const void *a, const void *b, void *user) {
     const struct hearth_index_tensor *tensors = user;
     uint32_t i = *(const uint32_t *)a, k = *(const uint32_t *)b;
@@ -163,8 +170,10 @@ const struct verb verb_inspect = {
     .operands = "PATH",
     .summary = "Show what an artifact is and whether it is sound; needs no daemon",
     .about =
-        "Reads headers only. What the selection leaves out is listed as a finding. Exits with 4 when the artifact\n"
-        "is refused.",
+        "Reads headers only. What the selection leaves out is listed as a finding, and so are weights in a format "
+        "that\n"
+        "this version does not look into: nothing is known of those, not even whether loading them executes code.\n"
+        "Exits with 4 when the artifact is refused.",
     .examples = "  hearth inspect ./all-minilm\n"
                 "  hearth inspect --tensors model.safetensors\n"
                 "  hearth inspect --json /models/llama | jq '.tensors | length'\n",

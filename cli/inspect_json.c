@@ -68,6 +68,20 @@ static void skipped_as_findings(struct json *j, const struct artifact *a) {
     }
 }
 
+static void opaque_as_findings(struct json *j, const struct inspection *in) {
+    const struct hearth_index_file *files = inspection_table(in, inspection_header(in)->files);
+    for (size_t i = 0; i < inspection_header(in)->files.count; i++) {
+        if (!inspection_is_opaque(in, &files[i]))
+            continue;
+        json_object_begin(j);
+        document_text(j, "code", INSPECTION_OPAQUE_CODE);
+        path(j, in, "file", files[i].path);
+        offset(j, HEARTH_NO_OFFSET);
+        document_text(j, "message", INSPECTION_OPAQUE_MESSAGE);
+        json_object_end(j);
+    }
+}
+
 static void findings(struct json *j, const struct inspection *in) {
     json_key(j, "findings");
     json_array_begin(j);
@@ -85,6 +99,8 @@ static void findings(struct json *j, const struct inspection *in) {
         string(j, in, "message", f[i].message);
         json_object_end(j);
     }
+    if (in->index)
+        opaque_as_findings(j, in);
     json_array_end(j);
 }
 

@@ -138,8 +138,8 @@ static void list_metadata(const struct inspection *in) {
 static void list_findings(const struct inspection *in) {
     const struct hearth_index_header *h = inspection_header(in);
     const struct hearth_index_finding *f = inspection_table(in, h->findings);
-    if (h->findings.count == 0)
-        return;
+    const struct hearth_index_file *files = inspection_table(in, h->files);
+    bool any = h->findings.count > 0;
     _cleanup_table_ struct table *t = table_new("lll");
     for (size_t i = 0; i < h->findings.count; i++) {
         table_cell_n(t, inspection_string(in, f[i].code), f[i].code.length);
@@ -149,7 +149,16 @@ static void list_findings(const struct inspection *in) {
         else
             table_cell(t, "%s (at byte %" PRIu64 ")", inspection_string(in, f[i].message), f[i].offset);
     }
-    section("Findings", t);
+    for (size_t i = 0; i < h->files.count; i++) {
+        if (!inspection_is_opaque(in, &files[i]))
+            continue;
+        any = true;
+        table_cell(t, "%s", INSPECTION_OPAQUE_CODE);
+        table_cell_n(t, inspection_string(in, files[i].path), files[i].path.length);
+        table_cell(t, "%s", INSPECTION_OPAQUE_MESSAGE);
+    }
+    if (any)
+        section("Findings", t);
 }
 
 void inspection_print(const struct inspection *in, bool all_tensors) {

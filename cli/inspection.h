@@ -37,6 +37,11 @@ static inline const char *inspection_string(const struct inspection *in, struct 
 const char *inspection_verdict(const struct inspection *in);
 /* The path inside the artifact that an error's file is about: its end, when it lies in the artifact. */
 const char *inspection_inside(const struct inspection *in, const char *path);
+/* Whether a file holds weights in a format that hearth does not look into: a finding that the index, which says what
+ * was found, has not. It changes no verdict. */
+bool inspection_is_opaque(const struct inspection *in, const struct hearth_index_file *file);
+#define INSPECTION_OPAQUE_CODE "not_inspected"
+#define INSPECTION_OPAQUE_MESSAGE "held as it is: this version does not look into this format"
 /* The numbers of the tensors in the order of (file, offset, name); malloc'd, NULL without memory or tensors. */
 uint32_t *inspection_tensors(const struct inspection *in);
 

@@ -566,6 +566,25 @@ def test_inspect_is_readable(alone, model, single):
     assert b"skipped  sub/tokenizer.json" in alone("inspect", "--exclude", "sub/*", model).stdout
 
 
+def test_weights_that_are_not_looked_into_are_told(alone, model, single, tmp_path):
+    """Such as a pickle, which may execute code. The verdict stays: it is of what was looked at."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "classifier.pkl").write_bytes(b"\x80\x04.")
+    (folder / "config.json").write_text("{}")
+    (folder / "notes.dat").write_bytes(b"x")  # no weights
+    (folder / "shard.bin").write_bytes(single.read_bytes())  # safetensors by another name
+    document = alone.document("inspect", folder)
+    message = "held as it is: this version does not look into this format"
+    assert document["findings"] == [
+        {"code": "not_inspected", "file": "classifier.pkl", "offset": None, "message": message}]
+    assert document["verdict"] == "ok"
+    assert f"  not_inspected  classifier.pkl  {message}\n" in alone("inspect", folder).stdout.decode()
+    assert b"Findings" not in alone("inspect", single).stdout
+    with_pickle = alone.document("inspect", "--include", "*", model)
+    assert [(f["code"], f["file"]) for f in with_pickle["findings"]] == [("not_inspected", "pytorch_model.bin")]
+
+
 def test_a_refused_artifact_still_has_a_document(alone, bad):
     document = alone.document("inspect", bad, status=4)
     assert document["verdict"] == "refused"
