@@ -72,9 +72,11 @@ const struct verb verb_ls = {
     .name = "ls",
     .operands = "",
     .summary = "List the artifacts that the daemon has",
-    .about = "An artifact is stale when a file on disk is no longer what was loaded.",
+    .about =
+        "An artifact becomes stale when a load of the same reference finds that its files have changed or gone: ls\n"
+        "itself looks at no file. A stale one goes with its last lease. Why one has failed says `hearth attach ID`.",
     .examples = "  hearth ls\n"
-                "  hearth ls --json | jq -r '.artifacts[] | select(.stale) | .id'\n",
+                "  hearth ls --json | jq -r '.artifacts[] | select(.leases == 0) | .id'\n",
     .options = OPTIONS_DAEMON,
     .timeout_ns = 30 * NS_PER_S,
     .run = ls,

@@ -370,6 +370,18 @@ def test_a_refused_artifact_exits_with_4(cli, bad):
     assert [a for a in cli.document("ls")["artifacts"] if a["state"] != "failed" or a["resident_bytes"]] == []
 
 
+def test_attach_says_why_a_load_failed_after_the_fact(cli, bad):
+    """From memory: the file is gone by then. What could not even be resolved is not listed."""
+    reason = cli.document("load", bad, status=4, kind="failure")["error"]
+    (entry,) = cli.document("ls")["artifacts"]
+    assert (entry["state"], entry["ref"]) == ("failed", str(bad))
+    bad.unlink()
+    assert cli.document("attach", entry["id"], status=4, kind="failure")["error"] == reason
+    assert cli.document("load", entry["id"], status=1, kind="failure")["error"]["code"] == "not_found"
+    assert [a["id"] for a in cli.document("ls")["artifacts"]] == [entry["id"]]
+    assert cli.document("status")["artifacts"] == 0
+
+
 def test_one_place_has_one_name(cli, model, tmp_path, monkeypatch):
     """However it is typed; but a link keeps its own, for it may lead elsewhere tomorrow."""
     (tmp_path / "latest").symlink_to(model)
