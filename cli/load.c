@@ -131,8 +131,9 @@ const struct verb verb_load = {
     .about = "An artifact that is resident already is rechecked and costs no disk I/O. Starts your own daemon when\n"
              "none answers. The load ends if this command is interrupted and nobody else waits for it.\n\n"
              "Digests are taken from SHA256SUMS and NAME.sha256 beside the files, and from --sha256. --verify none\n"
-             "computes nothing, xxh3 records a fast checksum, remembered (the default) proves each expected digest\n"
-             "once and then uses the checksum, always hashes every file each time.",
+             "computes nothing, xxh3 records a fast checksum, remembered (the default) computes SHA-256 as well where\n"
+             "a digest is expected, always computes it of every file. What was proven is not remembered yet: in this\n"
+             "version remembered computes it each time that the file is read.",
     .examples = "  hearth load ./all-minilm\n"
                 "  hearth load --exclude '*.bin' /models/llama\n"
                 "  hearth load --sha256 model.safetensors=$(cut -d' ' -f1 digest) ./model\n"
