@@ -142,7 +142,8 @@ struct hearth_load_options {
     size_t n_exclude;
     const struct hearth_digest *digests;
     size_t n_digests;
-    /* Called from inside hearth_load, or hearth_dispatch, at most ten times a second. May be NULL. */
+    /* Called from inside hearth_load, or hearth_dispatch, at most ten times a second. May be NULL. `info` is valid
+     * during the call, and does not change in it, whatever the callback asks for. */
     void (*progress)(void *user, const struct hearth_info *info);
     void *user;
 };

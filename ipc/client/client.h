@@ -9,8 +9,9 @@
  * h->requests from its start until its final reply, its deadline or the connection's end. A packet whose serial is not
  * there (any more) is a late reply: it and its descriptors are dropped, and a lease it brings is given back.
  *
- * User callbacks run in the middle of a turn and may start requests, even blocking ones. Hence two rules: whoever calls
- * a callback touches neither the packet nor the request afterwards; and what is sent is built after the last turn.
+ * User callbacks run in the middle of a turn and may start requests, even blocking ones. Hence three rules: whoever
+ * calls a callback touches neither the packet nor the request afterwards; it hands the callback nothing that lies in a
+ * request under way, which may end and be freed in the meantime; and what is sent is built after the last turn.
  *
  * At most one request whose reply carries descriptors is under way (protocol.h: read them before you ask for more).
  */

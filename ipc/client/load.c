@@ -20,14 +20,17 @@ struct load {
 static enum taken take_info(struct request *r, const struct wire_in *in, struct fdlist *fds) {
     (void)fds;
     struct load *load = (struct load *)r;
+    struct hearth_info info;
     if (in->header.type != HEARTH_MSG_INFO && in->header.type != HEARTH_MSG_PROGRESS)
         return TAKEN_WRONG;
-    if (!info_decode(in, &load->info))
+    if (!info_decode(in, &info))
         return TAKEN_WRONG;
-    if (in->header.type == HEARTH_MSG_INFO)
+    if (in->header.type == HEARTH_MSG_INFO) {
+        load->info = info;
         return TAKEN_FINAL;
-    if (load->progress)
-        load->progress(load->progress_user, &load->info);
+    }
+    if (load->progress) /* not load->info: it may wait for an answer, and in that wait the load ends and is freed */
+        load->progress(load->progress_user, &info);
     return TAKEN_PART;
 }
 

@@ -448,6 +448,50 @@ static void loads_finish_in_any_order_inside_dispatch(void **state) {
     scripted_stop(s);
 }
 
+/* The load ends while its progress is being told: the callback asks something, and reads the end in its wait. */
+static void end_during_progress(struct scripted *s, int fd) {
+    for (int i = 0; i < 3; i++) {
+        int type = sd_read(s, fd);
+        CHECK(s, type == HEARTH_MSG_LOAD || type == HEARTH_MSG_WATCH);
+        uint32_t serial = sd_serial(s);
+        sd_info(s, fd, HEARTH_MSG_PROGRESS, serial, 5, HEARTH_STATE_LOADING);
+        sd_expect(s, fd, HEARTH_MSG_STOP);
+        sd_info(s, fd, HEARTH_MSG_INFO, serial, 5, HEARTH_STATE_RESIDENT);
+        sd_done(s, fd, sd_serial(s));
+    }
+    sd_drain(s, fd);
+}
+
+static void ask_during_progress(void *user, const struct hearth_info *info) {
+    assert_int_equal(hearth_stop(user, HEARTH_NO_DEADLINE, NULL), 0);
+    assert_int_equal(info->id, 5);
+    assert_int_equal(info->state, HEARTH_STATE_LOADING);
+    assert_string_equal(info->ref, "/models/a");
+}
+
+static void progress_stays_what_it_was_when_its_load_ends_inside_the_callback(void **state) {
+    (void)state;
+    struct scripted *s = scripted_start(end_during_progress, NULL, false);
+    struct hearth *h = scripted_connect(s);
+    struct hearth_error err;
+    struct hearth_info info;
+    struct hearth_load_options options = {.progress = ask_during_progress, .user = h};
+    struct outcome o = {0};
+    assert_int_equal(hearth_load_start(h, "/1", &options, note_outcome, &o, &err), 0);
+    while (o.calls == 0) {
+        struct pollfd p = {.fd = hearth_fd(h), .events = POLLIN};
+        assert_int_equal(poll(&p, 1, -1), 1);
+        assert_int_equal(hearth_dispatch(h, &err), 0);
+    }
+    assert_int_equal(o.id, 5);
+    assert_int_equal(hearth_load(h, "/1", &options, HEARTH_NO_DEADLINE, &info, &err), 0);
+    assert_int_equal(info.state, HEARTH_STATE_RESIDENT);
+    assert_int_equal(hearth_watch(h, 5, ask_during_progress, h, HEARTH_NO_DEADLINE, &info, &err), 0);
+    assert_int_equal(info.state, HEARTH_STATE_RESIDENT);
+    hearth_close(h);
+    scripted_stop(s);
+}
+
 static void what_is_under_way_is_cancelled_by_close_and_failed_by_a_hang_up(void **state) {
     (void)state;
     struct scripted *s = scripted_start(nothing, NULL, false);
@@ -601,6 +645,7 @@ int main(void) {
         cmocka_unit_test(signals_neither_end_nor_prolong_a_wait),
         cmocka_unit_test(deadlines_saturate),
         cmocka_unit_test(loads_finish_in_any_order_inside_dispatch),
+        cmocka_unit_test(progress_stays_what_it_was_when_its_load_ends_inside_the_callback),
         cmocka_unit_test(what_is_under_way_is_cancelled_by_close_and_failed_by_a_hang_up),
         cmocka_unit_test(a_daemon_that_does_not_read_blocks_nobody),
         cmocka_unit_test(a_child_cannot_use_the_connection_and_closing_it_there_says_nothing),
