@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
                  hearth_attach(h, info.id, hearth_deadline_in(2000), &a, &err);
 
     if (!failed && argc == 3) {
-        failed = hearth_find_tensor(a, NULL, argv[2], &t, &err);
+        failed = hearth_find_tensor(a, NULL, argv[2], hearth_deadline_in(2000), &t, &err);
         if (!failed)
             show(&t);
     } else if (!failed) {

@@ -11,7 +11,7 @@
  *     if (hearth_connect(NULL, hearth_deadline_in(1000), &h, &err) ||
  *         hearth_load(h, "/models/llama", NULL, HEARTH_NO_DEADLINE, &info, &err) ||
  *         hearth_attach(h, info.id, HEARTH_NO_DEADLINE, &a, &err) ||
- *         hearth_find_tensor(a, NULL, "embed.weight", &t, &err))
+ *         hearth_find_tensor(a, NULL, "embed.weight", HEARTH_NO_DEADLINE, &t, &err))
  *         ... err.message, err.file, err.hint ...
  *     ... t.data, t.shape, t.dtype ...
  *     a = hearth_release(a);
@@ -232,9 +232,9 @@ HEARTH_API int hearth_tensor_at(struct hearth_artifact *a, size_t i, struct hear
                                 struct hearth_error *err);
 
 /* The tensor of this name, in O(log n); `file` (a path inside the artifact) says which when several files have one of
- * that name, else NULL. Maps its file at first use; a file that was not attached is fetched, waiting without limit.
+ * that name, else NULL. Maps its file at first use; a file that was not attached is fetched, waiting up to `deadline`.
  * Errors: HEARTH_E_NOT_FOUND, HEARTH_E_INVALID (several files have it: name one). */
-HEARTH_API int hearth_find_tensor(struct hearth_artifact *a, const char *file, const char *name,
+HEARTH_API int hearth_find_tensor(struct hearth_artifact *a, const char *file, const char *name, uint64_t deadline,
                                   struct hearth_tensor *out, struct hearth_error *err);
 
 /* ---- looking after a daemon ---- */

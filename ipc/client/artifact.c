@@ -238,11 +238,11 @@ int hearth_tensor_at(struct hearth_artifact *a, size_t i, struct hearth_tensor *
     return code;
 }
 
-int hearth_find_tensor(struct hearth_artifact *a, const char *file, const char *name, struct hearth_tensor *out,
-                       struct hearth_error *err) {
+int hearth_find_tensor(struct hearth_artifact *a, const char *file, const char *name, uint64_t deadline,
+                       struct hearth_tensor *out, struct hearth_error *err) {
     size_t i;
     int code = index_find_tensor(a, file, name, &i, err);
     code = code ? code : index_tensor_at(a, i, out, err);
-    code = code ? code : artifact_need_file(a, out->file, HEARTH_NO_DEADLINE, err);
+    code = code ? code : artifact_need_file(a, out->file, deadline, err);
     return code ? code : tensor_data(a, out, err);
 }

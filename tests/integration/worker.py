@@ -72,7 +72,8 @@ class Artifact:
         found, t, again = {}, Tensor(), Tensor()
         for i in range(self.lib.hearth_tensor_count(self.artifact)):
             self.check(self.lib.hearth_tensor_at(self.artifact, ctypes.c_size_t(i), ctypes.byref(t), ctypes.byref(self.error)))
-            self.check(self.lib.hearth_find_tensor(self.artifact, None, t.name, ctypes.byref(again), ctypes.byref(self.error)))
+            self.check(self.lib.hearth_find_tensor(self.artifact, None, t.name, FOREVER, ctypes.byref(again),
+                                                   ctypes.byref(self.error)))
             assert (again.data, again.bytes) == (t.data, t.bytes)
             content = (ctypes.c_char * t.bytes).from_address(t.data) if t.bytes else b""
             found[t.name.decode()] = [t.dtype.decode(), t.shape[: t.n_dims], t.file, hashlib.sha256(content).hexdigest()]

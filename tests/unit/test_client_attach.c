@@ -86,20 +86,20 @@ static void attached_tensors_are_found_with_their_bytes(void **state) {
         for (size_t j = 0; j < t.bytes; j++)
             assert_int_equal(((const uint8_t *)t.data)[j], (uint8_t)((tensors[i].offset + j) * 7));
     }
-    assert_int_equal(hearth_find_tensor(a, NULL, "a", &t, &err), 0);
+    assert_int_equal(hearth_find_tensor(a, NULL, "a", HEARTH_NO_DEADLINE, &t, &err), 0);
     assert_int_equal(t.offset, 10);
-    assert_int_equal(hearth_find_tensor(a, NULL, "", &t, &err), 0);
-    assert_int_equal(hearth_find_tensor(a, "f00001", "a.b", &t, &err), 0);
-    assert_int_equal(hearth_find_tensor(a, "f00000", "a.b", &t, &err), HEARTH_E_NOT_FOUND);
-    assert_int_equal(hearth_find_tensor(a, NULL, "aa", &t, &err), HEARTH_E_NOT_FOUND);
-    assert_int_equal(hearth_find_tensor(a, NULL, "zz", &t, &err), HEARTH_E_NOT_FOUND);
+    assert_int_equal(hearth_find_tensor(a, NULL, "", HEARTH_NO_DEADLINE, &t, &err), 0);
+    assert_int_equal(hearth_find_tensor(a, "f00001", "a.b", HEARTH_NO_DEADLINE, &t, &err), 0);
+    assert_int_equal(hearth_find_tensor(a, "f00000", "a.b", HEARTH_NO_DEADLINE, &t, &err), HEARTH_E_NOT_FOUND);
+    assert_int_equal(hearth_find_tensor(a, NULL, "aa", HEARTH_NO_DEADLINE, &t, &err), HEARTH_E_NOT_FOUND);
+    assert_int_equal(hearth_find_tensor(a, NULL, "zz", HEARTH_NO_DEADLINE, &t, &err), HEARTH_E_NOT_FOUND);
     assert_non_null(strstr(err.message, "zz"));
-    assert_int_equal(hearth_find_tensor(a, NULL, "dup", &t, &err), HEARTH_E_INVALID);
+    assert_int_equal(hearth_find_tensor(a, NULL, "dup", HEARTH_NO_DEADLINE, &t, &err), HEARTH_E_INVALID);
     assert_string_equal(err.found, "one in f00000, one in f00001");
-    assert_int_equal(hearth_find_tensor(a, "f00001", "dup", &t, &err), 0);
+    assert_int_equal(hearth_find_tensor(a, "f00001", "dup", HEARTH_NO_DEADLINE, &t, &err), 0);
     assert_int_equal(t.file, 1);
     assert_int_equal(t.offset, 2);
-    assert_int_equal(hearth_find_tensor(a, "nofile", "dup", &t, &err), HEARTH_E_NOT_FOUND);
+    assert_int_equal(hearth_find_tensor(a, "nofile", "dup", HEARTH_NO_DEADLINE, &t, &err), HEARTH_E_NOT_FOUND);
     assert_int_equal(hearth_tensor_at(a, N_TENSORS, &t, &err), HEARTH_E_INVALID);
 
     struct hearth_file f;
@@ -133,7 +133,7 @@ static void only_the_files_asked_for_are_fetched_the_others_at_first_use(void **
     assert_int_equal(m.rounds, 0);
     assert_int_equal(hearth_tensor_at(a, 1, &t, &err), 0);
     assert_null(t.data);
-    assert_int_equal(hearth_find_tensor(a, NULL, "a", &t, &err), 0);
+    assert_int_equal(hearth_find_tensor(a, NULL, "a", HEARTH_NO_DEADLINE, &t, &err), 0);
     assert_non_null(t.data);
     assert_int_equal(m.rounds, 1);
     assert_int_equal(hearth_file_map(a, 2, HEARTH_NO_DEADLINE, &map, &err), 0);
@@ -297,7 +297,7 @@ static void files_that_could_change_or_shrink_are_refused(void **state) {
         assert_string_equal(err.file, "f00000");
         assert_true(strlen(err.expected) > 0 && strlen(err.found) > 0);
         assert_int_equal(hearth_file_fd(a, 1, HEARTH_NO_DEADLINE, &err), -1);
-        assert_int_equal(hearth_find_tensor(a, NULL, "a", &t, &err), HEARTH_E_PROTOCOL);
+        assert_int_equal(hearth_find_tensor(a, NULL, "a", HEARTH_NO_DEADLINE, &t, &err), HEARTH_E_PROTOCOL);
         assert_int_equal(hearth_tensor_at(a, 1, &t, &err), HEARTH_E_PROTOCOL);
         end(h, s, &m);
     }
@@ -396,7 +396,7 @@ static void entries_that_lead_out_of_the_index_or_a_file_are_never_followed(void
         assert_int_equal(hearth_file_at(a, i, &f, &err), 0);
         assert_string_equal(f.path, "");
     }
-    assert_int_equal(hearth_find_tensor(a, NULL, "a", &t, &err), HEARTH_E_PROTOCOL);
+    assert_int_equal(hearth_find_tensor(a, NULL, "a", HEARTH_NO_DEADLINE, &t, &err), HEARTH_E_PROTOCOL);
     end(h, s, &m);
 }
 
@@ -460,6 +460,36 @@ static void a_late_attach_leaves_neither_descriptors_nor_a_lease(void **state) {
     assert_int_equal(end(h, s, &m), 2);
 }
 
+/* Hands out the index alone, and never answers a FILES. */
+static void keep_files(struct scripted *s, int fd) {
+    struct model *m = s->arg;
+    sd_expect(s, fd, HEARTH_MSG_ATTACH);
+    sd_attached(s, fd, sd_serial(s), ID, m->n, 0, m->index, -1);
+    sd_expect(s, fd, HEARTH_MSG_FILES);
+    sd_expect(s, fd, HEARTH_MSG_STOP);
+    sd_done(s, fd, sd_serial(s));
+    sd_drain(s, fd);
+}
+
+static void the_first_use_of_a_file_waits_no_longer_than_its_deadline(void **state) {
+    (void)state;
+    struct model m = model_new(2, FILE_BYTES, tensors, N_TENSORS);
+    struct scripted *s;
+    struct hearth *h = begin(keep_files, &m, &s);
+    struct hearth_artifact *a;
+    struct hearth_error err;
+    struct hearth_tensor t;
+    const void *map;
+    assert_int_equal(hearth_attach_files(h, ID, NULL, 0, HEARTH_NO_DEADLINE, &a, &err), 0);
+    assert_int_equal(hearth_find_tensor(a, NULL, "a", hearth_deadline_in(20), &t, &err), HEARTH_E_TIMEOUT);
+    assert_int_equal(hearth_find_tensor(a, NULL, "a", 0, &t, &err), HEARTH_E_TIMEOUT);
+    assert_int_equal(hearth_file_map(a, 0, hearth_deadline_in(20), &map, &err), HEARTH_E_TIMEOUT);
+    assert_int_equal(hearth_file_fd(a, 0, hearth_deadline_in(20), &err), -1);
+    assert_int_equal(err.code, HEARTH_E_TIMEOUT);
+    assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, &err), 0); /* the connection stays usable */
+    end(h, s, &m);
+}
+
 static void a_child_reads_on_and_releases_in_silence(void **state) {
     (void)state;
     struct model m = model_new(2, FILE_BYTES, tensors, N_TENSORS);
@@ -469,14 +499,15 @@ static void a_child_reads_on_and_releases_in_silence(void **state) {
     struct hearth_tensor t;
     const char *const paths[] = {"f00000"};
     assert_int_equal(hearth_attach_files(h, ID, paths, 1, HEARTH_NO_DEADLINE, &a, NULL), 0);
-    assert_int_equal(hearth_find_tensor(a, NULL, "a", &t, NULL), 0);
+    assert_int_equal(hearth_find_tensor(a, NULL, "a", HEARTH_NO_DEADLINE, &t, NULL), 0);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         struct hearth_tensor again;
         const void *map;
-        bool ok = ((const uint8_t *)t.data)[1] == 77 && hearth_find_tensor(a, NULL, "a", &again, NULL) == 0 &&
-                  again.data == t.data && hearth_file_map(a, 1, HEARTH_NO_DEADLINE, &map, NULL) == HEARTH_E_INVALID;
+        bool ok = ((const uint8_t *)t.data)[1] == 77 &&
+                  hearth_find_tensor(a, NULL, "a", HEARTH_NO_DEADLINE, &again, NULL) == 0 && again.data == t.data &&
+                  hearth_file_map(a, 1, HEARTH_NO_DEADLINE, &map, NULL) == HEARTH_E_INVALID;
         hearth_release(a);
         hearth_close(h);
         _exit(ok ? 0 : 1);
@@ -534,6 +565,7 @@ int main(void) {
         cmocka_unit_test(entries_that_lead_out_of_the_index_or_a_file_are_never_followed),
         cmocka_unit_test(a_full_descriptor_table_fails_the_attach_alone),
         cmocka_unit_test(a_late_attach_leaves_neither_descriptors_nor_a_lease),
+        cmocka_unit_test(the_first_use_of_a_file_waits_no_longer_than_its_deadline),
         cmocka_unit_test(a_child_reads_on_and_releases_in_silence),
         cmocka_unit_test(the_mapped_index_is_read_by_any_number_of_threads),
     };

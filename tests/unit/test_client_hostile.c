@@ -257,7 +257,7 @@ static void an_artifact_outlives_its_daemon(void **state) {
     struct hearth_tensor t;
     assert_int_equal(hearth_attach(h, ID, HEARTH_NO_DEADLINE, &a, &err), 0);
     assert_int_equal(hearth_stop(h, HEARTH_NO_DEADLINE, &err), HEARTH_E_DISCONNECTED);
-    assert_int_equal(hearth_find_tensor(a, NULL, "t", &t, &err), 0);
+    assert_int_equal(hearth_find_tensor(a, NULL, "t", HEARTH_NO_DEADLINE, &t, &err), 0);
     assert_int_equal(((const uint8_t *)t.data)[0], 21);
     hearth_release(a);
     hearth_close(h);
@@ -374,7 +374,7 @@ static unsigned use_everything(struct hearth_artifact *a) {
             sum += ((const uint8_t *)t.data)[0] + ((const uint8_t *)t.data)[t.bytes - 1];
     }
     for (size_t i = 0; i < 4; i++)
-        (void)hearth_find_tensor(a, i % 2 ? "f00001" : NULL, some[i].name, &t, &err);
+        (void)hearth_find_tensor(a, i % 2 ? "f00001" : NULL, some[i].name, HEARTH_NO_DEADLINE, &t, &err);
     return sum;
 }
 
