@@ -23,7 +23,7 @@ static const char *unpack(struct ipc_scratch *scratch, size_t *used, const struc
 static bool unpack_list(struct ipc_scratch *scratch, size_t *used, const struct wire_in *in, struct hearth_wire_list l,
                         const char **out) {
     const void *entries;
-    if (l.count > LISTS_MAX || wire_get_list(in, l, sizeof(struct hearth_wire_str), &entries) < 0)
+    if (l.count > HEARTH_LIST_MAX || wire_get_list(in, l, sizeof(struct hearth_wire_str), &entries) < 0)
         return false;
     for (uint32_t i = 0; i < l.count; i++) {
         struct hearth_wire_str s;
@@ -38,7 +38,7 @@ static bool unpack_list(struct ipc_scratch *scratch, size_t *used, const struct 
 static bool unpack_digests(struct ipc_scratch *scratch, size_t *used, const struct wire_in *in,
                            struct hearth_wire_list l) {
     const void *entries;
-    if (l.count > LISTS_MAX || wire_get_list(in, l, sizeof(struct hearth_wire_digest), &entries) < 0)
+    if (l.count > HEARTH_LIST_MAX || wire_get_list(in, l, sizeof(struct hearth_wire_digest), &entries) < 0)
         return false;
     for (uint32_t i = 0; i < l.count; i++) {
         struct hearth_wire_digest d;

@@ -13,9 +13,8 @@
 #define QUEUE_BYTES_MAX ((size_t)8 << 20)          /* of one peer */
 #define QUEUE_BYTES_UID_MAX ((size_t)64 << 20)     /* of all peers of one uid */
 #define UNREAD_FDS_MAX (2 * HEARTH_PACKET_FDS_MAX) /* of one peer */
-#define LISTS_MAX 1024u                            /* entries of a list in a request */
 /* Every string of a packet, each with its NUL: the reference, and the entries of three lists. */
-#define STRINGS_BYTES (HEARTH_PACKET_MAX + 1 + 3 * LISTS_MAX)
+#define STRINGS_BYTES (HEARTH_PACKET_MAX + 1 + 3 * HEARTH_LIST_MAX)
 
 struct ipc_packet {
     struct ipc_packet *next;
@@ -44,8 +43,8 @@ struct ipc_peer {
 
 /* Where lists of strings of one request are unpacked to. */
 struct ipc_scratch {
-    const char *include[LISTS_MAX], *exclude[LISTS_MAX];
-    struct ipc_digest digests[LISTS_MAX];
+    const char *include[HEARTH_LIST_MAX], *exclude[HEARTH_LIST_MAX];
+    struct ipc_digest digests[HEARTH_LIST_MAX];
     char strings[STRINGS_BYTES];
 };
 

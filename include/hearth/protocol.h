@@ -37,6 +37,7 @@ extern "C" {
 #define HEARTH_PROTOCOL_MAX 1u
 #define HEARTH_PACKET_MAX 65536u   /* bytes, struct hearth_msg included */
 #define HEARTH_PACKET_FDS_MAX 253u /* the kernel's SCM_MAX_FD; 254 is EINVAL */
+#define HEARTH_LIST_MAX 1024u      /* entries of a list in a request */
 
 struct hearth_msg {
     uint32_t bytes;       /* of the whole packet, this header included */

@@ -64,6 +64,15 @@ static int build_load(struct hearth *h, struct load *load, const char *ref, cons
         error_found(err, "%zu bytes", length);
         return HEARTH_E_INVALID;
     }
+    /* The daemon would hang up, and with the connection all its leases would go. */
+    if (o->n_include > HEARTH_LIST_MAX || o->n_exclude > HEARTH_LIST_MAX || o->n_digests > HEARTH_LIST_MAX) {
+        error_set(err, HEARTH_E_INVALID, "the request has too many globs or digests");
+        error_expected(err, "at most %u of each", HEARTH_LIST_MAX);
+        error_found(err, "%zu to include, %zu to exclude, %zu digests", o->n_include, o->n_exclude, o->n_digests);
+        return HEARTH_E_INVALID;
+    }
+    if ((unsigned)o->verify > HEARTH_VERIFY_ALWAYS)
+        return error_set(err, HEARTH_E_INVALID, "there is no policy %u to verify by", (unsigned)o->verify);
     load->request.take = take_info;
     load->request.cancellable = true;
     load->progress = o->progress;

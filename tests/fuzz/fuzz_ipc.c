@@ -51,7 +51,7 @@ static bool later(struct ipc_peer *p, uint32_t serial) {
 
 static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struct ipc_load *l) {
     (void)user;
-    must(l->n_include <= LISTS_MAX && l->n_exclude <= LISTS_MAX && l->n_digests <= LISTS_MAX);
+    must(l->n_include <= HEARTH_LIST_MAX && l->n_exclude <= HEARTH_LIST_MAX && l->n_digests <= HEARTH_LIST_MAX);
     must(l->ref[0] != '\0' && l->verify <= HEARTH_VERIFY_ALWAYS);
     size_t text = strlen(l->ref);
     for (size_t i = 0; i < l->n_include; i++)

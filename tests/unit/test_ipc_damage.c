@@ -123,7 +123,7 @@ static void lists_and_strings_out_of_range_are_refused(void **state) {
             load->include.offset += 2;
             break;
         case 6:
-            load->include.count = LISTS_MAX + 1;
+            load->include.count = HEARTH_LIST_MAX + 1;
             break;
         case 7:
             load->exclude.count = UINT32_MAX;
@@ -187,7 +187,7 @@ static void the_largest_load_is_taken_and_an_inflated_one_is_not(void **state) {
     start(f);
     for (int inflated = 0; inflated < 2; inflated++) {
         struct hearth_msg_load *m = wire_begin(w, HEARTH_MSG_LOAD, 3, sizeof(*m));
-        m->include = wire_put_list(w, LISTS_MAX, sizeof(struct hearth_wire_str), &entries);
+        m->include = wire_put_list(w, HEARTH_LIST_MAX, sizeof(struct hearth_wire_str), &entries);
         m->ref = wire_put_str(w, "/models/a");
         size_t room = HEARTH_PACKET_MAX - w->used;
         _cleanup_free_ char *text = malloc(room);
@@ -195,14 +195,14 @@ static void the_largest_load_is_taken_and_an_inflated_one_is_not(void **state) {
         memset(text, 'x', room);
         struct hearth_wire_str all = wire_put_bytes(w, text, room);
         struct hearth_wire_str *globs = entries;
-        uint32_t each = (uint32_t)room / LISTS_MAX;
-        for (uint32_t i = 0; i < LISTS_MAX; i++)
+        uint32_t each = (uint32_t)room / HEARTH_LIST_MAX;
+        for (uint32_t i = 0; i < HEARTH_LIST_MAX; i++)
             globs[i] = inflated ? all : (struct hearth_wire_str){all.offset + i * each, each};
         size_t bytes = (size_t)wire_end(w);
         assert_int_equal(bytes, HEARTH_PACKET_MAX);
         assert_int_equal(try_packet(f, &fd, true, w->buffer, bytes), !inflated);
         assert_int_equal(f->calls[HEARTH_MSG_LOAD], 1);
-        assert_int_equal(f->text, strlen("/models/a") + (size_t)each * LISTS_MAX);
+        assert_int_equal(f->text, strlen("/models/a") + (size_t)each * HEARTH_LIST_MAX);
     }
     close_fd(fd);
 }
@@ -219,7 +219,7 @@ static void a_list_beyond_the_bound_is_refused_though_it_fits(void **state) {
             void *entries;
             m->ref = wire_put_str(&f->out, "/models/a");
             *lists[which] = wire_put_list(
-                &f->out, LISTS_MAX + beyond,
+                &f->out, HEARTH_LIST_MAX + beyond,
                 which == 2 ? sizeof(struct hearth_wire_digest) : sizeof(struct hearth_wire_str), &entries);
             assert_non_null(entries);
             size_t bytes = (size_t)wire_end(&f->out);
