@@ -19,7 +19,7 @@ int hearth_ref_from_argument(const char *argument, char *buffer, size_t size, st
     if (argument[0] != '/' && lstat(argument, &st) == 0 && !(cwd = getcwd(NULL, 0)))
         return error_errno(err, errno, "cannot tell the current directory");
     int n = snprintf(path, sizeof(path), "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", argument);
-    if (n > 0 && (size_t)n < sizeof(path)) {
+    if (n >= 0 && (size_t)n < sizeof(path)) {
         if (path[0] == '/')
             path_settle(path);
         n = snprintf(buffer, size, "%s", path);

@@ -615,6 +615,10 @@ static void an_argument_that_exists_becomes_absolute(void **state) {
     assert_string_equal(out, "hf/org/name@main");
     assert_int_equal(hearth_ref_from_argument("/not/there", out, sizeof(out), &err), 0);
     assert_string_equal(out, "/not/there");
+    strcpy(out, "left over");
+    assert_int_equal(hearth_ref_from_argument("", out, sizeof(out), &err), 0);
+    assert_string_equal(out, "");
+    assert_int_equal(hearth_ref_from_argument("", out, 0, &err), HEARTH_E_INVALID);
     assert_int_equal(hearth_ref_from_argument("model", small, sizeof(small), &err), HEARTH_E_INVALID);
     assert_int_equal(chdir("/"), 0);
     assert_int_equal(hearth_ref_from_argument("tmp", out, sizeof(out), &err), 0);
