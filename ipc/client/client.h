@@ -77,7 +77,8 @@ struct hearth {
 /* Receives and handles one packet, waiting for it until `deadline` (0: not at all). 0; HEARTH_E_TIMEOUT when none came;
  * else the connection is dead and the code says why. */
 int connection_turn(struct hearth *h, uint64_t deadline, struct hearth_error *err);
-/* Sends the packet in h->out, waiting until `deadline` if the socket is full. Takes no turn. */
+/* Sends the packet in h->out, waiting until `deadline` if the socket is full. Takes turns, and so calls back, only when
+ * the daemon has hung up: what it sent before may say why, and the connection is dead afterwards. */
 int connection_send(struct hearth *h, uint64_t deadline, struct hearth_error *err);
 /* Gives a lease (DETACH, an id) or a request (CANCEL, a serial) up, now or as soon as the socket takes it. Never waits,
  * never fails. */
