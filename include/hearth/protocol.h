@@ -101,13 +101,15 @@ enum hearth_backing {
     HEARTH_BACKING_HUGETLB = 3,    /* "hugetlb": most bytes from the hugetlb pool */
 };
 
-/* How content is to be verified while it is read. */
+/* How content is to be verified while it is read. A digest that the LOAD itself gives is proven whatever this says; it
+ * is about the digests that lie beside the files, and the files without one. "remembered" will prove a digest once and
+ * compare XXH3 from then on; in this version nothing is remembered, and it proves it at each load. */
 enum hearth_verify {
     HEARTH_VERIFY_DEFAULT = 0,    /* what the daemon's configuration says */
     HEARTH_VERIFY_NONE = 1,       /* "none": nothing is computed */
     HEARTH_VERIFY_XXH3 = 2,       /* "xxh3": XXH3 a chunk, no SHA-256 */
-    HEARTH_VERIFY_REMEMBERED = 3, /* "remembered": SHA-256 where a digest is expected, once; then XXH3 */
-    HEARTH_VERIFY_ALWAYS = 4,     /* "always": SHA-256 of every file, each time */
+    HEARTH_VERIFY_REMEMBERED = 3, /* "remembered": the same, and SHA-256 where a digest is expected */
+    HEARTH_VERIFY_ALWAYS = 4,     /* "always": SHA-256 of every file, at each load */
 };
 
 /* The phases of a load, in nanoseconds since the daemon took up the request. start == end == 0: it did not occur.
@@ -188,7 +190,7 @@ struct hearth_msg_load {
     struct hearth_wire_str ref;      /* an absolute path, or an id in hex */
     struct hearth_wire_list include; /* struct hearth_wire_str: globs */
     struct hearth_wire_list exclude; /* struct hearth_wire_str: globs */
-    struct hearth_wire_list digests; /* struct hearth_wire_digest */
+    struct hearth_wire_list digests; /* struct hearth_wire_digest: always proven, whatever `verify` says */
 };
 
 struct hearth_wire_digest {
@@ -268,7 +270,8 @@ struct hearth_msg_status_reply {
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with
  * leases is refused as busy, its holders named, unless FORCE: then it can be attached no more, and its memory goes with
- * its last holder. A load under way is cancelled. since 1 */
+ * its last holder. A load under way is cancelled, and its memory goes when its reads have ended. DONE comes when the
+ * memory that nobody else holds has come back: at once where there is a lease or the load was under way. since 1 */
 #define HEARTH_EVICT_FORCE 1u
 struct hearth_msg_evict {
     uint64_t id;
