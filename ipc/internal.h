@@ -53,7 +53,7 @@ struct ipc_server {
     struct ipc_handler handler;
     void *user;
     int epoll;
-    int wake;    /* eventfd: a peer was doomed outside of dispatch */
+    int wake;    /* eventfd: a peer was doomed outside of a turn */
     int pause;   /* timerfd: accept again */
     int reserve; /* a descriptor to give up when the table is full */
     int listener;
@@ -84,7 +84,7 @@ void accept_resume(struct ipc_server *s);
 /* ---- peer.c ---- */
 /* Takes the fd over, unless there is no memory: NULL then. */
 struct ipc_peer *peer_new(struct ipc_server *s, int fd, struct ipc_cred cred);
-/* Only from dispatch or the server's end. */
+/* Only from a turn or the server's end. */
 void peer_free(struct ipc_peer *p);
 void peer_doom(struct ipc_peer *p);
 /* Serves one event of the peer's socket. */

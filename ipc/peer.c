@@ -71,7 +71,7 @@ void peer_doom(struct ipc_peer *p) {
     p->doomed = true;
     if (!p->server->any_doomed) {
         p->server->any_doomed = true;
-        eventfd_write(p->server->wake, 1); /* in case nobody is in dispatch */
+        eventfd_write(p->server->wake, 1); /* in case no turn is under way */
     }
 }
 

@@ -16,7 +16,6 @@
 #include "util/error.h"
 
 #define PEERS_MAX 1024u
-#define EVENTS_A_TURN 64
 
 /* How many descriptors may be under way to one user's clients: a quarter of what the kernel allows us in all. */
 static unsigned unread_fds_limit(void) {
@@ -50,12 +49,11 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
     s->user = user;
     s->listener = s->lock = -1;
     s->unread_fds_uid_max = unread_fds_limit();
-    s->epoll = options->epoll ? *options->epoll : epoll_create1(EPOLL_CLOEXEC);
+    s->epoll = *options->epoll;
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->pause = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (s->epoll < 0 || s->wake < 0 || s->pause < 0 || s->reserve < 0 || watch(s, &s->wake) < 0 ||
-        watch(s, &s->pause) < 0) {
+    if (s->wake < 0 || s->pause < 0 || s->reserve < 0 || watch(s, &s->wake) < 0 || watch(s, &s->pause) < 0) {
         int r = error_errno(err, errno, "the server cannot be set up");
         ipc_server_free(s);
         return r;
@@ -88,8 +86,6 @@ struct ipc_server *ipc_server_free(struct ipc_server *s) {
     close_fd(s->reserve);
     unwatch(s, s->pause);
     unwatch(s, s->wake);
-    if (!s->options.epoll)
-        close_fd(s->epoll);
     free(s->scratch);
     free(s);
     return NULL;
@@ -110,17 +106,6 @@ void ipc_server_event(struct ipc_server *s, const struct epoll_event *event) {
     }
 }
 
-void ipc_server_dispatch(struct ipc_server *s) {
-    struct epoll_event events[EVENTS_A_TURN];
-    int n = epoll_wait(s->epoll, events, EVENTS_A_TURN, 0);
-    for (int i = 0; i < n; i++)
-        ipc_server_event(s, &events[i]);
-    ipc_server_turn(s);
-}
-
-int ipc_server_fd(const struct ipc_server *s) {
-    return s->epoll;
-}
 const char *ipc_server_path(const struct ipc_server *s) {
     return s->path;
 }

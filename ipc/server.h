@@ -8,7 +8,7 @@
  * A reply that the socket cannot take at once is queued on the peer (bounded; PROGRESS is dropped rather than queued);
  * a peer that does not read is disconnected when its queue is full.
  *
- * Thread rule: everything on the event loop's thread. Nothing blocks. Bounded dispatch: each ready peer is served once
+ * Thread rule: everything on the event loop's thread. Nothing blocks. Bounded turns: each ready peer is served once
  * a turn.
  */
 #pragma once
@@ -58,13 +58,13 @@ struct ipc_handler {
     void (*gone)(void *user, struct ipc_peer *p);
 };
 
-/* Zero means the default. */
+/* Zero means the default, but for epoll. */
 struct ipc_options {
     unsigned peers_max;         /* connections; default 1024 */
     unsigned peers_max_per_uid; /* default: peers_max for the daemon's own uid and root, else a quarter */
     bool own_uid_only;          /* refuse every uid but the daemon's own and root (a user's daemon) */
     const char *server_version; /* "hearthd 0.1.0" for WELCOME; borrowed, static */
-    const int *epoll;           /* the set of an event loop to share; NULL: one of its own */
+    const int *epoll;           /* the event loop's set, read by ipc_server_new; not NULL */
 };
 
 /* Errors: NO_MEMORY, NO_FDS, SYSTEM. `handler` is copied. */
@@ -83,12 +83,10 @@ int ipc_server_adopt(struct ipc_server *s, int fd, struct hearth_error *err);
 /* The path clients connect to. Owned by the server. */
 const char *ipc_server_path(const struct ipc_server *s);
 
-/* With an epoll set of its own: one descriptor that polls readable when there is work, and serving it. */
-int ipc_server_fd(const struct ipc_server *s);
-void ipc_server_dispatch(struct ipc_server *s);
-/* With a shared set: serves one event, whose data.ptr the server put there; and ends a turn, once all the events of one
- * wait have been served. A set inside of a set would cost two calls a request, and let the scheduler take the daemon to
- * another CPU than its client's: the kernel passes on the hint that the waker is about to sleep for one level only. */
+/* The server puts its descriptors into the event loop's epoll set. This serves one of their events, whose data.ptr the
+ * server put there; and ends a turn, once all the events of one wait have been served. A set of its own inside of that
+ * would cost two calls a request, and let the scheduler take the daemon to another CPU than its client's: the kernel
+ * passes on the hint that the waker is about to sleep for one level only. */
 struct epoll_event;
 void ipc_server_event(struct ipc_server *s, const struct epoll_event *event);
 void ipc_server_turn(struct ipc_server *s);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "ipc/internal.h"
+#include "tests/unit/ipc_loop.h"
 #include "util/log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -141,7 +142,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
                                                on_status, on_evict, on_stop,   on_cancel, on_gone};
     (void)argc, (void)argv;
     log_init("fuzz", LOG_ERROR);
-    must(ipc_server_new(&(struct ipc_options){.server_version = "fuzz"}, &handler, NULL, &daemon_.server, NULL) == 0);
+    must(loop_server_new(&(struct ipc_options){.server_version = "fuzz"}, &handler, NULL, &daemon_.server) == 0);
     return 0;
 }
 
@@ -188,7 +189,7 @@ static void greet(int fd) {
     m->version_max = HEARTH_PROTOCOL_MAX;
     m->client = wire_put_str(&w, "fuzz");
     (void)fdlist_send(fd, w.buffer, (size_t)wire_end(&w), NULL);
-    ipc_server_dispatch(daemon_.server);
+    loop_server_turn(daemon_.server);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -209,7 +210,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (daemon_.choices & PUT_RIGHT)
             put_right(packet, bytes);
         (void)fdlist_send(ends[1], packet, bytes, NULL);
-        ipc_server_dispatch(daemon_.server);
+        loop_server_turn(daemon_.server);
         if (!(daemon_.choices & HOLD))
             answer_held();
         if (daemon_.choices & READ_REPLIES)
@@ -221,7 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     read_replies(ends[1]);
     close(ends[1]);
     for (int i = 0; daemon_.server->peers && i < 1000; i++)
-        ipc_server_dispatch(daemon_.server);
+        loop_server_turn(daemon_.server);
     must(!daemon_.server->peers && !daemon_.server->accounts && daemon_.n_gone == gone + 1);
     return 0;
 }

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "ipc/internal.h"
+#include "tests/unit/ipc_loop.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -213,10 +214,10 @@ static const struct ipc_handler answering UNUSED = {.load = on_load,
 
 /* Lets the server work until it has nothing to do. One that spins never gets there. */
 static inline void turn(struct fixture *f) {
-    struct pollfd p = {.fd = ipc_server_fd(f->server), .events = POLLIN};
+    struct pollfd p = {.fd = f->server->epoll, .events = POLLIN};
     for (unsigned i = 0; poll(&p, 1, 0) > 0; i++) {
         assert_true(i < 100000);
-        ipc_server_dispatch(f->server);
+        loop_server_turn(f->server);
         f->dispatches++;
     }
 }
@@ -234,7 +235,7 @@ static inline int open_fds(void) {
 }
 
 static inline void start_with(struct fixture *f, const struct ipc_options *options) {
-    assert_int_equal(ipc_server_new(options, &answering, f, &f->server, NULL), 0);
+    assert_int_equal(loop_server_new(options, &answering, f, &f->server), 0);
     assert_int_equal(ipc_server_listen(f->server, f->path, 0666, NULL), 0);
 }
 
@@ -266,7 +267,7 @@ static inline int fixture_end(void **state) {
         assert_int_equal(ipc_server_peers(f->server), 0);
         assert_null(f->server->accounts);
         assert_int_equal(f->n_held, 0);
-        f->server = ipc_server_free(f->server);
+        f->server = loop_server_free(f->server);
     }
     assert_int_equal(f->n_gone, f->n_marks);
     close_fd(f->file);

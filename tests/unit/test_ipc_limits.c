@@ -314,7 +314,7 @@ static void a_client_may_hang_up_at_any_step(void **state) {
     }
 }
 
-static void answers_to_the_dead_end_them_once_and_in_dispatch_only(void **state) {
+static void answers_to_the_dead_end_them_once_and_in_a_turn_only(void **state) {
     struct fixture *f = *state;
     int fds[3];
     start(f);
@@ -344,14 +344,14 @@ static void answers_to_the_dead_end_them_once_and_in_dispatch_only(void **state)
     close(fds[1]);
 }
 
-static void a_peer_doomed_outside_of_dispatch_wakes_the_server(void **state) {
+static void a_peer_doomed_outside_of_a_turn_wakes_the_server(void **state) {
     struct fixture *f = *state;
     start(f);
     int fd = greet(f);
     f->hold = true;
     ask(f, fd, HEARTH_MSG_LOAD, 2);
     turn(f);
-    struct pollfd p = {.fd = ipc_server_fd(f->server), .events = POLLIN};
+    struct pollfd p = {.fd = f->server->epoll, .events = POLLIN};
     assert_int_equal(poll(&p, 1, 0), 0);
     peer_doom(f->held[0].peer);
     assert_int_equal(poll(&p, 1, 0), 1);
@@ -369,7 +369,7 @@ static void the_servers_end_ends_every_connection(void **state) {
         ask(f, fds[i], HEARTH_MSG_LOAD, 2);
     }
     turn(f);
-    f->server = ipc_server_free(f->server);
+    f->server = loop_server_free(f->server);
     assert_int_equal(f->n_gone, 5);
     for (unsigned i = 0; i < 5; i++) {
         assert_int_equal(read_packet(f, fds[i]), 0); /* a clean end, no reset */
@@ -407,8 +407,8 @@ int main(void) {
         ipc_test(requests_under_way_are_bounded),
         ipc_test(requests_of_one_user_are_bounded),
         ipc_test(a_client_may_hang_up_at_any_step),
-        ipc_test(answers_to_the_dead_end_them_once_and_in_dispatch_only),
-        ipc_test(a_peer_doomed_outside_of_dispatch_wakes_the_server),
+        ipc_test(answers_to_the_dead_end_them_once_and_in_a_turn_only),
+        ipc_test(a_peer_doomed_outside_of_a_turn_wakes_the_server),
         ipc_test(the_servers_end_ends_every_connection),
         ipc_test(a_descriptor_that_a_child_still_holds_is_not_watched),
     };

@@ -8,7 +8,7 @@
 
 static struct ipc_server *new_server(struct fixture *f) {
     struct ipc_server *s = NULL;
-    assert_int_equal(ipc_server_new(&(struct ipc_options){0}, &answering, f, &s, NULL), 0);
+    assert_int_equal(loop_server_new(&(struct ipc_options){0}, &answering, f, &s), 0);
     return s;
 }
 
@@ -42,7 +42,7 @@ static void the_socket_has_the_mode_asked_for_whatever_the_umask(void **state) {
         assert_int_equal(stat(f->path, &st), 0);
         assert_int_equal(st.st_mode & 07777, modes[i]);
         assert_string_equal(ipc_server_path(f->server), f->path);
-        f->server = ipc_server_free(f->server);
+        f->server = loop_server_free(f->server);
         assert_int_equal(access(f->path, F_OK), -1);
     }
 }
@@ -52,7 +52,7 @@ static void a_second_server_is_refused_and_harms_nothing(void **state) {
     start(f);
     struct ipc_server *second = new_server(f);
     expect_refusal(second, f->path, HEARTH_E_BUSY, f->path, "hearth stop");
-    ipc_server_free(second);
+    loop_server_free(second);
     int fd = greet(f); /* the first still has its file */
     close(fd);
 }
@@ -68,7 +68,7 @@ static void a_server_that_holds_no_lock_is_found_by_connecting(void **state) {
         assert_int_equal(listen(fd, 1), 0);
         struct ipc_server *s = new_server(f);
         expect_refusal(s, f->path, HEARTH_E_BUSY, f->path, "--socket");
-        ipc_server_free(s);
+        loop_server_free(s);
         assert_int_equal(access(f->path, F_OK), 0); /* not ours to remove */
         close(fd);
         unlink(f->path);
@@ -119,7 +119,7 @@ static void a_path_that_cannot_be_is_refused_with_what_to_do(void **state) {
             assert_true(fd >= 0);
             close(fd);
             turn(f);
-            ipc_server_free(f->server);
+            loop_server_free(f->server);
             f->server = new_server(f);
         }
     }
@@ -140,7 +140,7 @@ static void the_end_removes_only_its_own_socket(void **state) {
     start(f);
     assert_int_equal(unlink(f->path), 0);
     make_stale(f->path); /* another program's now */
-    f->server = ipc_server_free(f->server);
+    f->server = loop_server_free(f->server);
     assert_int_equal(unlink(f->path), 0);
 }
 
@@ -167,7 +167,7 @@ static void only_a_listening_seqpacket_socket_is_adopted(void **state) {
     assert_true(fcntl(good, F_GETFD) & FD_CLOEXEC);
     close(greet(f));
     turn(f);
-    f->server = ipc_server_free(f->server);
+    f->server = loop_server_free(f->server);
     assert_int_equal(unlink(f->path), 0); /* the service manager's: it stayed */
     close(pair[0]);
     close(pair[1]);
@@ -184,10 +184,10 @@ struct starter {
 static void *start_at_once(void *arg) {
     struct starter *s = arg;
     pthread_barrier_wait(s->barrier);
-    s->result = ipc_server_new(&(struct ipc_options){0}, &answering, s->f, &s->server, NULL);
+    s->result = loop_server_new(&(struct ipc_options){0}, &answering, s->f, &s->server);
     s->result = s->result ? s->result : ipc_server_listen(s->server, s->f->path, 0600, NULL);
     if (s->result)
-        s->server = ipc_server_free(s->server); /* and that must not touch the winner's files */
+        s->server = loop_server_free(s->server); /* and that must not touch the winner's files */
     return NULL;
 }
 
@@ -218,7 +218,7 @@ static void of_servers_that_start_at_once_exactly_one_wins(void **state) {
         assert_int_equal(winners, 1);
         close(greet(f));
         turn(f);
-        f->server = ipc_server_free(f->server);
+        f->server = loop_server_free(f->server);
         assert_int_equal(access(f->path, F_OK), -1);
     }
 }
@@ -233,7 +233,7 @@ static void *take_and_give_back(void *arg) {
     struct taker *t = arg;
     for (int i = 0; i < 400; i++) {
         struct ipc_server *s = NULL;
-        int r = ipc_server_new(&(struct ipc_options){0}, &answering, t->f, &s, NULL);
+        int r = loop_server_new(&(struct ipc_options){0}, &answering, t->f, &s);
         r = r ? r : ipc_server_listen(s, t->f->path, 0600, NULL);
         if (r == 0) {
             if (atomic_fetch_add(t->holders, 1) != 0 || access(t->f->path, F_OK) < 0)
@@ -243,7 +243,7 @@ static void *take_and_give_back(void *arg) {
         } else if (r != HEARTH_E_BUSY) {
             atomic_store(t->failed, 1);
         }
-        ipc_server_free(s);
+        loop_server_free(s);
     }
     return NULL;
 }
@@ -324,7 +324,7 @@ static void connections_are_bounded(void **state) {
         for (unsigned k = 0; k < 3; k++)
             close(fds[k]);
         turn(f);
-        f->server = ipc_server_free(f->server);
+        f->server = loop_server_free(f->server);
     }
 }
 
@@ -369,7 +369,7 @@ static void without_even_a_reserve_accepting_pauses_and_goes_on(void **state) {
     assert_true(f->dispatches <= 2); /* it does not spin, although somebody waits */
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     close(thief);
-    struct pollfd p = {.fd = ipc_server_fd(f->server), .events = POLLIN};
+    struct pollfd p = {.fd = f->server->epoll, .events = POLLIN};
     assert_int_equal(poll(&p, 1, 10000), 1); /* the end of the pause */
     assert_int_equal(send_bytes(fd, f->hello.buffer, build_hello(f, 1, 1)), 0);
     assert_int_equal(reply(f, fd), HEARTH_MSG_WELCOME);
