@@ -290,6 +290,7 @@ static int try_start(struct generation *g, struct hearth_error *err) {
     if (r)
         return r;
     c.fds -= g->charged.fds;
+    c.bytes -= c.bytes < g->charged.bytes ? c.bytes : g->charged.bytes;
     r = budget_charge(a->o.budget, c, g->spec->ref, err);
     if (r) /* it may fit when the memory of what was cancelled or dropped has come back */
         return (a->slots.let_go || a->retiring) && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;
