@@ -85,6 +85,9 @@ int artifact_resolve(const struct artifact_request *request, struct artifact **o
 /* Returns NULL; NULL is allowed. */
 struct artifact *artifact_free(struct artifact *a);
 
+/* Bytes of memory that the lists above take, about. */
+uint64_t artifact_list_bytes(const struct artifact *a);
+
 /* Opens file i for reading with O_RDONLY|O_CLOEXEC|O_NOFOLLOW-safe lookups | extra_flags (O_DIRECT), and checks that it
  * still is who it was. Errors: CHANGED, NOT_FOUND, DENIED, IO; UNSUPPORTED when the file system has no O_DIRECT. */
 int artifact_open(const struct artifact *a, size_t i, int extra_flags, int *fd, struct hearth_error *err);

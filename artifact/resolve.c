@@ -151,6 +151,16 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
     return e;
 }
 
+uint64_t artifact_list_bytes(const struct artifact *a) {
+    const size_t beside = 16; /* what an allocation takes beside its bytes */
+    uint64_t bytes = a->n_files * sizeof(*a->files) + a->n_skipped * sizeof(*a->skipped);
+    for (size_t i = 0; i < a->n_files; i++)
+        bytes += strlen(a->files[i].path) + beside;
+    for (size_t i = 0; i < a->n_skipped; i++)
+        bytes += strlen(a->skipped[i].path) + beside;
+    return bytes;
+}
+
 struct artifact *artifact_free(struct artifact *a) {
     if (!a)
         return NULL;

@@ -14,6 +14,7 @@
 #include "util/text.h"
 
 #define BUCKETS 256u
+#define WAITING_LISTS_MAX (UINT64_C(128) << 20)
 #define PROGRESS_NS (NS_PER_S / 10)
 
 LIST_HEAD(bucket, generation);
@@ -290,7 +291,6 @@ static int try_start(struct generation *g, struct hearth_error *err) {
     if (r)
         return r;
     c.fds -= g->charged.fds;
-    c.bytes -= c.bytes < g->charged.bytes ? c.bytes : g->charged.bytes;
     r = budget_charge(a->o.budget, c, g->spec->ref, err);
     if (r) /* it may fit when the memory of what was cancelled or dropped has come back */
         return (a->slots.let_go || a->retiring) && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;
@@ -345,6 +345,25 @@ static void mark_stale(struct artifacts *a, const struct load_spec *spec, const 
     }
 }
 
+/* Lists of files are memory too, however little of it as a rule. */
+static int too_many_wait(const struct artifacts *a, const struct generation *g, struct hearth_error *err) {
+    const struct generation *other;
+    uint64_t bytes = artifact_list_bytes(g->artifact);
+    char waiting[16], limit[16];
+    TAILQ_FOREACH(other, &a->all, link)
+    if (other->state == HEARTH_STATE_QUEUED)
+        bytes += artifact_list_bytes(other->artifact);
+    if (bytes <= WAITING_LISTS_MAX)
+        return 0;
+    error_set(err, HEARTH_E_BUSY, "too many loads wait for their turn: the lists of their files alone take %s",
+              format_size(bytes, waiting, sizeof(waiting)));
+    error_at(err, g->spec->ref, HEARTH_NO_OFFSET);
+    error_expected(err, "at most %s", format_size(WAITING_LISTS_MAX, limit, sizeof(limit)));
+    error_found(err, "%s", waiting);
+    error_hint(err, "load it again when some of them have ended");
+    return HEARTH_E_BUSY;
+}
+
 static void resolved(void *user, struct artifact *artifact, struct hearth_span span, const struct hearth_error *err) {
     struct generation *g = user, *known;
     struct artifacts *a = g->artifacts;
@@ -383,8 +402,8 @@ static void resolved(void *user, struct artifact *artifact, struct hearth_span s
     g->device = artifact->n_files ? artifact->files[0].identity.device : 0;
     g->n_files = (uint32_t)artifact->n_files;
     struct hearth_error refused = HEARTH_ERROR_INIT;
-    struct charge waiting = budget_estimate_waiting(artifact);
-    if (budget_charge(a->o.budget, waiting, g->spec->ref, &refused)) {
+    struct charge waiting = {.fds = BUDGET_FDS_WAITING};
+    if (too_many_wait(a, g, &refused) || budget_charge(a->o.budget, waiting, g->spec->ref, &refused)) {
         log_failure(LOG_WARNING, "a load is refused", &refused);
         failed(g, &refused);
         return;

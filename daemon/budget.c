@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -41,24 +40,14 @@ int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error
 
 struct charge budget_estimate(const struct budget *b, const struct artifact *a) {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    /* The index, the directory and the repository beside the files. */
-    struct charge c = {.fds = a->n_files + 3};
+    /* The index beside the files. */
+    struct charge c = {.fds = a->n_files + 1 + BUDGET_FDS_WAITING};
     for (size_t i = 0; i < a->n_files; i++) {
         uint64_t bytes = a->files[i].identity.bytes;
         uint64_t unit = bytes >= b->huge_page ? b->huge_page : page;
         if (__builtin_add_overflow(c.bytes, (bytes + unit - 1) / unit * unit, &c.bytes) || bytes > UINT64_MAX - unit)
             return (struct charge){.bytes = UINT64_MAX, .fds = c.fds};
     }
-    return c;
-}
-
-struct charge budget_estimate_waiting(const struct artifact *a) {
-    struct charge c = {.fds = 2}; /* the directory, the repository */
-    c.bytes = a->n_files * sizeof(*a->files) + a->n_skipped * sizeof(*a->skipped);
-    for (size_t i = 0; i < a->n_files; i++)
-        c.bytes += strlen(a->files[i].path) + MALLOC_BYTES;
-    for (size_t i = 0; i < a->n_skipped; i++)
-        c.bytes += strlen(a->skipped[i].path) + MALLOC_BYTES;
     return c;
 }
 

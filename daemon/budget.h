@@ -33,8 +33,9 @@ int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error
  * index is charged when it is there, by budget_settle(). */
 struct charge budget_estimate(const struct budget *b, const struct artifact *a);
 
-/* What it holds from being resolved on, while it waits for its turn: its directories and the list of its files. */
-struct charge budget_estimate_waiting(const struct artifact *a);
+/* Of its descriptors, those of its directory and the Hugging Face repository around it, which it holds from being
+ * resolved on, while it waits for its turn. */
+#define BUDGET_FDS_WAITING 2u
 
 /* Errors: TOO_LARGE, NO_FDS: what was asked, what is in use, what is allowed. `what` names it in the message. */
 int budget_charge(struct budget *b, struct charge c, const char *what, struct hearth_error *err);

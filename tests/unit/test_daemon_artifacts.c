@@ -44,6 +44,13 @@ int artifact_resolve(const struct artifact_request *request, struct artifact **o
     return 0;
 }
 
+static uint64_t list_bytes;
+
+uint64_t artifact_list_bytes(const struct artifact *a) {
+    (void)a;
+    return list_bytes;
+}
+
 struct artifact *artifact_free(struct artifact *a) {
     if (!a)
         return NULL;
@@ -523,6 +530,22 @@ static void what_waits_is_charged_for_what_it_holds(void **state) {
     assert_int_equal(budget.used.fds, 12);
 }
 
+static void the_lists_of_what_waits_are_bounded(void **state) {
+    (void)state;
+    list_bytes = UINT64_C(50) << 20;
+    for (uint32_t serial = 1; serial <= 5; serial++) {
+        char ref[8];
+        snprintf(ref, sizeof(ref), "/%u", serial);
+        ask(ref, serial);
+    }
+    list_bytes = 0;
+    assert_int_equal(answers[4].finished, 0); /* it waits with another, behind two that load */
+    assert_int_equal(answers[5].code, HEARTH_E_BUSY);
+    for (unsigned i = 0; i < 4; i++)
+        end_load(i);
+    assert_int_equal(answers[4].code, 0);
+}
+
 static void what_can_never_fit_does_not_wait(void **state) {
     (void)state;
     ask("/a", 1);
@@ -744,6 +767,7 @@ int main(void) {
         T(loads_beyond_the_limit_wait_their_turn),
         T(what_does_not_fit_is_refused),
         T(what_waits_is_charged_for_what_it_holds),
+        T(the_lists_of_what_waits_are_bounded),
         T(what_can_never_fit_does_not_wait),
         T(memory_on_its_way_back_is_waited_for),
         T(a_load_ends_with_the_last_who_waits),
