@@ -10,6 +10,7 @@
 #include <ini.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/options.h"
 #include "util/cleanup.h"
@@ -100,9 +101,15 @@ int config_read(const char *path, struct options *o, config_report report, void 
         error_at(err, path, HEARTH_NO_OFFSET);
         return code;
     }
+    struct stat st; /* a device may have no end */
+    if (fstat(fileno(file), &st) < 0 || !(S_ISREG(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISDIR(st.st_mode))) {
+        error_set(err, HEARTH_E_SYSTEM, "the configuration file is no file");
+        error_at(err, path, HEARTH_NO_OFFSET);
+        return HEARTH_E_SYSTEM;
+    }
     struct reading r = {.file = file, .path = path, .options = o, .report = report, .user = user, .err = err};
     int line = ini_parse_stream(read_line, &r, take, &r);
-    if (ferror(file)) {
+    if (ferror(file) || !feof(file)) { /* without an end or an error, memory has run out */
         r.result = error_errno(err, errno, "the configuration file cannot be read");
         error_at(err, path, HEARTH_NO_OFFSET);
     } else if (line > 0 && (unsigned)line != r.refused_first) { /* the first line that inih itself could not read */

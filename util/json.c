@@ -106,6 +106,17 @@ void json_array_end(struct json *j) {
     close_level(j, ']');
 }
 
+unsigned utf8_control(const unsigned char *s, size_t n) {
+    unsigned c = n == 1 ? s[0] : 0;
+    if (n == 2)
+        c = (s[0] & 0x1fu) << 6 | (s[1] & 0x3fu);
+    else if (n == 3)
+        c = (s[0] & 0xfu) << 12 | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
+    bool turns =
+        c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || turns ? c : 0;
+}
+
 static void escaped(FILE *out, const char *s, size_t length) {
     const unsigned char *p = (const unsigned char *)s;
     fputc('"', out);
@@ -120,8 +131,8 @@ static void escaped(FILE *out, const char *s, size_t length) {
             fputs("\\n", out);
         } else if (*p == '\t') {
             fputs("\\t", out);
-        } else if (*p < 0x20 || *p == 0x7f) {
-            fprintf(out, "\\u%04x", *p);
+        } else if (*p == '\0' || utf8_control(p, n)) {
+            fprintf(out, "\\u%04x", utf8_control(p, n));
         } else {
             fwrite(p, 1, n, out);
         }

@@ -49,4 +49,7 @@ void json_path(struct json *j, const char *key, const char *bytes, size_t length
 void json_error(struct json *j, const struct hearth_error *err);
 /* The length of the UTF-8 sequence at s (1 to 4), or 0 when it is not one. */
 size_t utf8_length(const unsigned char *s, size_t left);
+/* The character of n bytes, if it does something to a terminal: C0, DEL, C1, or one that changes the order in which its
+ * neighbours are shown, with which a name can look like another one. Else 0; so it is for NUL, too. */
+unsigned utf8_control(const unsigned char *s, size_t n);
 bool utf8_valid(const char *s, size_t length);

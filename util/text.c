@@ -133,19 +133,6 @@ char *format_id(uint64_t id, char out[ID_TEXT_BYTES]) {
     return out;
 }
 
-/* The character of two or three bytes that changes the order in which a terminal shows its neighbours: a name with one
- * can look like another name, and a line like two. 0 when it is none. */
-static unsigned bidi_control(const unsigned char *p, size_t n) {
-    unsigned c = 0;
-    if (n == 2)
-        c = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
-    else if (n == 3)
-        c = (p[0] & 0xfu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
-    bool is_one =
-        c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
-    return is_one ? c : 0;
-}
-
 char *format_printable(const char *text, size_t length, char *buffer, size_t size) {
     const unsigned char *p = (const unsigned char *)text;
     size_t used = 0;
@@ -153,10 +140,10 @@ char *format_printable(const char *text, size_t length, char *buffer, size_t siz
         size_t n = utf8_length(p, length);
         char piece[8];
         size_t piece_length;
-        unsigned bidi = bidi_control(p, n);
-        if (bidi) {
-            piece_length = (size_t)snprintf(piece, sizeof(piece), "\\u%04x", bidi & 0xffff);
-        } else if (n == 0 || *p < 0x20 || *p == 0x7f || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0)) { /* C0, DEL, C1 */
+        unsigned control = utf8_control(p, n);
+        if (control > 0xff) {
+            piece_length = (size_t)snprintf(piece, sizeof(piece), "\\u%04x", control & 0xffff);
+        } else if (n == 0 || control || *p == '\0') {
             n = n == 0 ? 1 : n;
             piece_length = (size_t)snprintf(piece, sizeof(piece), "\\x%02x", p[n - 1]);
         } else {

@@ -153,6 +153,22 @@ static void a_section_is_refused_with_or_without_a_setting_in_it(void **state) {
     }
 }
 
+static void what_has_no_end_is_not_read(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    assert_int_equal(config_read("/dev/zero", &o, NULL, NULL, &err), HEARTH_E_SYSTEM);
+    assert_string_equal(err.file, "/dev/zero");
+}
+
+static void a_time_that_would_wrap_is_refused(void **state) {
+    (void)state;
+    struct options o = OPTIONS_DEFAULT;
+    struct hearth_error err;
+    assert_int_equal(options_set(&o, "idle-exit", "18446744073", &err), HEARTH_E_INVALID);
+    assert_int_equal(options_set(&o, "idle-exit", "8760h", &err), 0);
+}
+
 static void a_colon_is_as_good_as_an_equals_sign(void **state) {
     (void)state;
     struct options o;
@@ -234,6 +250,8 @@ int main(void) {
         cmocka_unit_test(every_mistake_is_reported_with_its_line),
         cmocka_unit_test(a_line_that_is_no_setting_is_refused),
         cmocka_unit_test(a_section_is_refused_with_or_without_a_setting_in_it),
+        cmocka_unit_test(what_has_no_end_is_not_read),
+        cmocka_unit_test(a_time_that_would_wrap_is_refused),
         cmocka_unit_test(a_colon_is_as_good_as_an_equals_sign),
         cmocka_unit_test(an_indented_line_is_a_line_of_its_own),
         cmocka_unit_test(a_line_longer_than_the_reader_takes_is_refused_not_cut),

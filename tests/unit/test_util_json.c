@@ -58,6 +58,17 @@ static void write_nested(void) {
     json_object_end(&j);
 }
 
+static void what_does_something_to_a_terminal_is_escaped(void **state) {
+    (void)state;
+    begin(false);
+    json_array_begin(&j);
+    json_str(&j, "\x7f \xc2\x9b \xc2\xa0 \xd8\x9c \xe2\x80\xae \xe2\x81\xa6 \xe2\x82\xac");
+    json_array_end(&j);
+    json_t *value = finish();
+    assert_string_equal(text, "[\"\\u007f \\u009b \xc2\xa0 \\u061c \\u202e \\u2066 \xe2\x82\xac\"]\n");
+    discard(value);
+}
+
 static void commas_and_nesting_are_right_compact_and_pretty(void **state) {
     (void)state;
     begin(false);
@@ -183,6 +194,7 @@ static void an_error_has_every_fact_or_null(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_does_something_to_a_terminal_is_escaped),
         cmocka_unit_test(commas_and_nesting_are_right_compact_and_pretty),
         cmocka_unit_test(every_single_byte_survives_or_is_replaced),
         cmocka_unit_test(nothing_but_utf8_passes_for_utf8),
