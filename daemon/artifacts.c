@@ -284,18 +284,21 @@ static void start_load(struct generation *g) {
 /* 0: it loads. SLOTS_WAIT: not yet. Errors: it never will. */
 static int try_start(struct generation *g, struct hearth_error *err) {
     struct artifacts *a = g->artifacts;
-    struct charge c = budget_estimate(a->o.budget, g->artifact);
-    if (!budget_could_fit(a->o.budget, c)) /* no use in waiting */
-        return budget_charge(a->o.budget, c, g->spec->ref, err);
-    int r = slots_check(&a->slots, g->device, g->spec->ref, err);
+    struct charge c = budget_estimate(a->o.budget, g->artifact), waiting = g->charged;
+    bool could_fit = budget_could_fit(a->o.budget, c);
+    int r = could_fit ? slots_check(&a->slots, g->device, g->spec->ref, err) : 0;
     if (r)
         return r;
-    c.fds -= g->charged.fds;
+    budget_settle(a->o.budget, &g->charged, (struct charge){0, 0}); /* so that the figures of a refusal are right */
     r = budget_charge(a->o.budget, c, g->spec->ref, err);
-    if (r) /* it may fit when the memory of what was cancelled or dropped has come back */
-        return (a->slots.let_go || a->retiring) && budget_could_fit(a->o.budget, c) ? SLOTS_WAIT : r;
-    g->charged.bytes += c.bytes;
-    g->charged.fds += c.fds;
+    if (r && could_fit && (a->slots.let_go || a->retiring)) {
+        /* It may fit when the memory of what was cancelled or dropped has come back. */
+        budget_settle(a->o.budget, &g->charged, waiting);
+        return SLOTS_WAIT;
+    }
+    if (r)
+        return r;
+    g->charged = c;
     r = slots_take(&a->slots, g->device, err);
     if (r == 0)
         start_load(g);
