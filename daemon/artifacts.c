@@ -66,6 +66,10 @@ bool artifacts_busy(const struct artifacts *a) {
     return false;
 }
 
+unsigned artifacts_loads(const struct artifacts *a) {
+    return a->slots.running;
+}
+
 /* Nothing is left of it. */
 static void forget(struct generation *g) {
     struct artifacts *a = g->artifacts;

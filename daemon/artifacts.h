@@ -92,3 +92,5 @@ void artifacts_evict(struct generation *g, const struct hearth_error *why, const
 void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why);
 /* True while a resolve is wanted, a load is under way, cancelled ones included, or memory is on its way back. */
 bool artifacts_busy(const struct artifacts *a);
+/* Loads under way, cancelled ones included. */
+unsigned artifacts_loads(const struct artifacts *a);
