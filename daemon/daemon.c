@@ -147,8 +147,10 @@ static int listen_somewhere(struct daemon *d, const char *socket, int passed, st
 
 static int start(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
     const struct options *o = &d->options;
-    const struct engine_options engine = {
-        .backing = o->backing, .hash_workers = o->hash_workers, .bytes_in_flight = o->bytes_in_flight};
+    const struct engine_options engine = {.reader = o->reader,
+                                          .backing = o->backing,
+                                          .hash_workers = o->hash_workers,
+                                          .bytes_in_flight = o->bytes_in_flight};
     int r;
     if ((r = budget_init(&d->budget, o->budget, o->backing == BACKING_HUGETLB, err)) || (r = loop_new(&d->loop, err)) ||
         (r = take_signals(d, err)) || (r = listen_somewhere(d, socket, passed, err)) ||

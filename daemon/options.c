@@ -56,6 +56,14 @@ static int set_backing(struct options *o, const char *value) {
     return i < 0 ? i : 0;
 }
 
+static int set_reader(struct options *o, const char *value) {
+    static const char *const words[] = {[READER_AUTO] = "auto", [READER_URING] = "io_uring", [READER_PREAD] = "pread"};
+    int i = WORD(value, words);
+    if (i >= 0)
+        o->reader = (enum reader_choice)i;
+    return i < 0 ? i : 0;
+}
+
 static int set_log_level(struct options *o, const char *value) {
     static const char *const words[] = {[LOG_ERROR] = "error",
                                         [LOG_WARNING] = "warning",
@@ -113,6 +121,7 @@ static const struct key {
     {"budget", set_budget, "SIZE", "a size above 0, as 8GiB", "memory that artifacts may hold (80 % of what is free)"},
     {"verify", set_verify, "POLICY", "none, xxh3, remembered or always", "how content is verified (remembered)"},
     {"backing", set_backing, "KIND", "auto, small or hugetlb", "what memory is made of (auto: huge pages)"},
+    {"reader", set_reader, "KIND", "auto, io_uring or pread", "what reads files (auto: io_uring, else threads)"},
     {"hash-workers", set_hash_workers, "N", "a number from 1 to 1024", "hashing threads (one a core)"},
     {"bytes-in-flight", set_bytes_in_flight, "SIZE", "a size from 1MiB to 4GiB", "reads under way at once (64MiB)"},
     {"loads-at-once", set_loads_at_once, "N", "a number from 1 to 1024", "artifacts loading side by side (8)"},

@@ -21,6 +21,7 @@ struct options {
     uint64_t budget;
     enum hearth_verify verify; /* never DEFAULT */
     enum backing_choice backing;
+    enum reader_choice reader;
     unsigned hash_workers;
     uint64_t bytes_in_flight;
     unsigned loads_at_once;
@@ -35,7 +36,7 @@ struct options {
 int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
 
 /* The number of a key in the table (0 .. OPTIONS_KEYS - 1), or -1. */
-#define OPTIONS_KEYS 9
+#define OPTIONS_KEYS 10
 int options_key(const char *key);
 
 /* Told of each mistake in a configuration file. */

@@ -154,7 +154,7 @@ struct engine *engine_free(struct engine *e) {
 }
 
 void engine_describe(struct engine *e, char *reader, size_t reader_size, char *backing, size_t backing_size) {
-    snprintf(reader, reader_size, "%s", e->reader->name);
+    snprintf(reader, reader_size, "%s", e->reader_why);
     snprintf(backing, backing_size, "%s", e->backing.why);
 }
 

@@ -135,6 +135,7 @@ struct engine {
     uint64_t hold_bytes, hold_left;
 
     struct reader *reader;
+    char reader_why[256]; /* for people */
     bool reader_starving; /* it could read more, were there populated memory */
     pthread_t io_thread, *populators, *hashers;
     unsigned n_populators, n_hashers;

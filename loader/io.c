@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "loader/internal.h"
@@ -184,15 +185,33 @@ static void run(struct io *io) {
     }
 }
 
+static int choose_reader(enum reader_choice choice, struct reader **out, char *why, size_t size,
+                         struct hearth_error *err) {
+    int r = choice == READER_PREAD ? 0 : uring_new(READ_DEPTH, out, err);
+    if (r && choice == READER_URING)
+        return r;
+    if (choice == READER_PREAD || r)
+        r = pread_new(READ_DEPTH, out, choice == READER_PREAD ? err : NULL);
+    if (r)
+        return r;
+    if (choice == READER_PREAD)
+        snprintf(why, size, "%s, as configured", (*out)->name);
+    else
+        snprintf(why, size, "%s%s%.200s", (*out)->name, err->code ? ": " : "", err->message);
+    return 0;
+}
+
 void *io_main(void *engine) {
     struct engine *e = engine;
     struct io io = {.engine = e, .n_free = READ_DEPTH};
     for (unsigned i = 0; i < READ_DEPTH; i++)
         io.free[i] = &io.reads[i];
     struct hearth_error err = HEARTH_ERROR_INIT;
+    char why[sizeof(e->reader_why)] = "";
     struct reader *reader = NULL;
-    int r = uring_new(READ_DEPTH, &reader, &err);
+    int r = choose_reader(e->options.reader, &reader, why, sizeof(why), &err);
     pthread_mutex_lock(&e->lock);
+    memcpy(e->reader_why, why, sizeof(why));
     e->reader = reader;
     e->io_error = err;
     e->io_started = true;

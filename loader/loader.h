@@ -29,8 +29,12 @@ struct load;
  * MADV_COLLAPSE), else small pages. */
 enum backing_choice { BACKING_AUTO = 0, BACKING_SMALL = 1, BACKING_HUGETLB = 2 };
 
+/* What reads. AUTO: io_uring, where it is refused threads that call pread(2). */
+enum reader_choice { READER_AUTO = 0, READER_URING = 1, READER_PREAD = 2 };
+
 /* Zero means the default. */
 struct engine_options {
+    enum reader_choice reader;
     enum backing_choice backing;
     unsigned hash_workers;     /* threads; default: cores */
     unsigned populators;       /* threads; default: 2, 1 on a single core */
@@ -39,8 +43,8 @@ struct engine_options {
     const char *parser_helper; /* NULL: found beside the program */
 };
 
-/* Errors: UNSUPPORTED (io_uring refused: says by what), NO_MEMORY, SYSTEM. Thread rule: made and freed by one thread.
- */
+/* Errors: UNSUPPORTED (READER_URING, and it is refused: says by what), NO_MEMORY, SYSTEM. Thread rule: made and freed
+ * by one thread. */
 int engine_new(const struct engine_options *options, struct engine **out, struct hearth_error *err);
 /* Cancels what runs, waits for it, frees. Returns NULL. */
 struct engine *engine_free(struct engine *e);
@@ -49,7 +53,7 @@ struct engine *engine_free(struct engine *e);
  * what is held; 0 gives it back. Blocks while it populates. Errors: BUSY while a load runs; TOO_LARGE; NO_MEMORY.
  * Thread rule: that of engine_new(). */
 int engine_hold(struct engine *e, uint64_t bytes, struct hearth_error *err);
-/* One line for status: what reads, and why ("io_uring"); what blobs are made of, and why. */
+/* One line for status: what reads, and why where it is not io_uring; what blobs are made of, and why. */
 void engine_describe(struct engine *e, char *reader, size_t reader_size, char *backing, size_t backing_size);
 
 /* One file's bytes in memory, after its load: sealed, with one O_RDONLY description and no mapping. */

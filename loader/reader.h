@@ -4,7 +4,7 @@
  * independent of each other and may end in any order. What is read into must stay mapped until the read has been handed
  * back by wait(): there is no other way to know that nothing is written there any more.
  *
- * io_uring is the one reader so far. One of threads that call pread() fits the same five functions.
+ * There is one on an io_uring, and one on threads that call pread(2) for where io_uring is refused.
  */
 #pragma once
 
@@ -22,7 +22,8 @@ struct read_op {
     uint8_t *to;
     uint32_t length;
     uint64_t offset;
-    int result; /* bytes, or -errno */
+    int result;           /* bytes, or -errno */
+    struct read_op *next; /* the reader's, until it hands the read back */
 };
 
 struct reader {
@@ -40,3 +41,6 @@ struct reader {
 /* loader/uring.c. Call it from the thread that will own it. Errors: UNSUPPORTED (with what refuses io_uring),
  * NO_MEMORY, NO_FDS, SYSTEM. */
 int uring_new(unsigned depth, struct reader **out, struct hearth_error *err);
+
+/* loader/pread.c. Errors: NO_MEMORY. */
+int pread_new(unsigned depth, struct reader **out, struct hearth_error *err);

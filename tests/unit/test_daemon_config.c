@@ -59,6 +59,7 @@ static void every_key_is_read(void **state) {
                                "budget = 8GiB\n"
                                "  verify = always\n"
                                "backing=hugetlb\n"
+                               "reader=pread\n"
                                "hash-workers = 3\n"
                                "bytes-in-flight = 16MiB\n"
                                "\n"
@@ -71,6 +72,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.budget, UINT64_C(8) << 30);
     assert_int_equal(o.verify, HEARTH_VERIFY_ALWAYS);
     assert_int_equal(o.backing, BACKING_HUGETLB);
+    assert_int_equal(o.reader, READER_PREAD);
     assert_int_equal(o.hash_workers, 3);
     assert_int_equal(o.bytes_in_flight, 16 << 20);
     assert_int_equal(o.loads_at_once, 2);
@@ -81,11 +83,17 @@ static void every_key_is_read(void **state) {
 static void a_value_that_a_key_does_not_take_is_refused(void **state) {
     (void)state;
     static const char *const bad[][2] = {
-        {"socket", "relative"},     {"socket", ""},          {"budget", "0"},          {"budget", "many"},
-        {"budget", "-1"},           {"verify", "sometimes"}, {"verify", "default"},    {"backing", "paper"},
-        {"hash-workers", "0"},      {"hash-workers", "2x"},  {"hash-workers", "1025"}, {"hash-workers", "-1"},
-        {"bytes-in-flight", "1K"},  {"loads-at-once", ""},   {"idle-exit", "0"},       {"idle-exit", "soon"},
-        {"bytes-in-flight", "8GB"}, {"log-level", "chatty"}, {"log-level", "6"},       {"verify", "XXH3"},
+        {"socket", "relative"},  {"socket", ""},
+        {"budget", "0"},         {"budget", "many"},
+        {"budget", "-1"},        {"verify", "sometimes"},
+        {"verify", "default"},   {"backing", "paper"},
+        {"reader", "mmap"},      {"hash-workers", "0"},
+        {"hash-workers", "2x"},  {"hash-workers", "1025"},
+        {"hash-workers", "-1"},  {"bytes-in-flight", "1K"},
+        {"loads-at-once", ""},   {"idle-exit", "0"},
+        {"idle-exit", "soon"},   {"bytes-in-flight", "8GB"},
+        {"log-level", "chatty"}, {"log-level", "6"},
+        {"verify", "XXH3"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct options o = OPTIONS_DEFAULT, before = OPTIONS_DEFAULT;
