@@ -1,6 +1,7 @@
 /* daemon/client.c: see client.h. */
 #include "daemon/client.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@ struct client *client_of(struct client_list *all, struct ipc_peer *p) {
     c->peer = p;
     c->leases = c->inline_leases;
     c->capacity = LEASES_INLINE;
+    STAILQ_INIT(&c->listings);
     LIST_INSERT_HEAD(all, c, link);
     ipc_peer_set_data(p, c);
     return c;
@@ -24,6 +26,8 @@ struct client *client_of(struct client_list *all, struct ipc_peer *p) {
 
 void client_free(struct client *c) {
     LIST_REMOVE(c, link);
+    while (!STAILQ_EMPTY(&c->listings))
+        client_list_remove(c);
     ipc_peer_set_data(c->peer, NULL);
     if (c->leases != c->inline_leases)
         free(c->leases);
@@ -55,6 +59,21 @@ int client_lease_add(struct client *c, struct generation *g, struct lease **out,
 
 void client_lease_remove(struct client *c, struct lease *l) {
     *l = c->leases[--c->n_leases];
+}
+
+int client_list_add(struct client *c, uint32_t serial) {
+    struct listing *l = malloc(sizeof(*l));
+    if (!l)
+        return -ENOMEM;
+    *l = (struct listing){.serial = serial, .newest = generation_newest()};
+    STAILQ_INSERT_TAIL(&c->listings, l, link);
+    return 0;
+}
+
+void client_list_remove(struct client *c) {
+    struct listing *l = STAILQ_FIRST(&c->listings);
+    STAILQ_REMOVE_HEAD(&c->listings, link);
+    free(l);
 }
 
 void client_holders(const struct client_list *all, const struct generation *g, char *buffer, size_t size) {

@@ -1,9 +1,10 @@
-/* daemon/client.h: what the daemon remembers of one connection: its leases.
+/* daemon/client.h: what the daemon remembers of one connection: its leases, and the LISTs that it has not read yet.
  *
  * Thread rule: the event loop's.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -17,6 +18,15 @@ struct lease {
     uint32_t count;
 };
 
+/* A LIST under way: those that were there when it began, oldest first. What comes and goes meanwhile moves nothing. */
+struct listing {
+    STAILQ_ENTRY(listing) link;
+    uint32_t serial;
+    uint64_t newest;     /* the last one to be listed, by number */
+    uint64_t id, number; /* of the one that was listed last */
+    uint64_t count;      /* listed so far */
+};
+
 #define LEASES_INLINE 8u
 
 struct client {
@@ -24,6 +34,8 @@ struct client {
     struct ipc_peer *peer;
     struct lease *leases; /* in no order; `inline_leases` until they are more */
     unsigned n_leases, capacity;
+    bool uses;                       /* has asked for more than a LIST: the daemon is in use until this client ends */
+    STAILQ_HEAD(, listing) listings; /* as they were asked for; they are answered one after another */
     struct lease inline_leases[LEASES_INLINE];
 };
 LIST_HEAD(client_list, client);
@@ -38,6 +50,11 @@ struct lease *client_lease(struct client *c, const struct generation *g);
 /* Room for one more; a count of 0. Errors: NO_MEMORY. */
 int client_lease_add(struct client *c, struct generation *g, struct lease **out, struct hearth_error *err);
 void client_lease_remove(struct client *c, struct lease *l);
+
+/* Adds a LIST of all there is now. 0, or -ENOMEM. */
+int client_list_add(struct client *c, uint32_t serial);
+/* Removes the first. */
+void client_list_remove(struct client *c);
 
 /* Names those who hold g, "python3 (pid 12), 3 more": at most `size` bytes. */
 void client_holders(const struct client_list *all, const struct generation *g, char *buffer, size_t size);

@@ -7,6 +7,8 @@
 
 #include "util/clock.h"
 
+static uint64_t newest;
+
 uint64_t generation_random_id(void) {
     uint64_t id;
     if (getrandom(&id, sizeof(id), 0) != sizeof(id))
@@ -25,10 +27,15 @@ struct generation *generation_new(uint64_t id, const struct load_spec *spec) {
         return NULL;
     }
     g->id = id;
+    g->number = ++newest;
     g->state = HEARTH_STATE_RESOLVING;
     g->start_ns = clock_now();
     TAILQ_INIT(&g->waiters);
     return g;
+}
+
+uint64_t generation_newest(void) {
+    return newest;
 }
 
 struct generation *generation_free(struct generation *g) {

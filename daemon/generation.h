@@ -49,6 +49,7 @@ struct generation {
     LIST_ENTRY(generation) bucket; /* by id */
     TAILQ_ENTRY(generation) link;  /* all, oldest first */
     uint64_t id;
+    uint64_t number; /* in the order in which they are made, from 1 on */
     enum hearth_state state;
     bool stale;      /* a file on disk is no longer what was loaded */
     bool superseded; /* the same files are resident, verified at least as well */
@@ -82,6 +83,8 @@ uint64_t generation_random_id(void);
 struct hearth_span span_since(struct hearth_span s, uint64_t start);
 /* A new one in no list, RESOLVING; NULL when there is no memory. The spec is copied. */
 struct generation *generation_new(uint64_t id, const struct load_spec *spec);
+/* The number of the newest one that was made. */
+uint64_t generation_newest(void);
 /* Frees it with all it has, its spare descriptors excepted. It must have no waiters, no leases, nothing under way.
  * Returns NULL. */
 struct generation *generation_free(struct generation *g);

@@ -1,7 +1,7 @@
 /* daemon/requests.c: what clients ask for, and what they are told.
  *
  * A request is decoded and charged by ipc/; here it becomes a step of an artifact, a lease, or a line of status. Every
- * function ends its request by exactly one final reply, now or through daemon_answers.
+ * function ends its request by exactly one final reply, now, through daemon_answers, or as the client reads (LIST).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,6 +23,14 @@ static void reply_no_memory(struct ipc_peer *p, uint32_t serial) {
     struct hearth_error err = HEARTH_ERROR_INIT;
     error_set(&err, HEARTH_E_NO_MEMORY, "no memory for the request");
     ipc_reply_error(p, serial, &err);
+}
+
+/* The client of a peer that asks for more than a LIST. NULL when there is no memory. */
+static struct client *user_of(struct daemon *d, struct ipc_peer *p) {
+    struct client *c = client_of(&d->clients, p);
+    if (c)
+        c->uses = true;
+    return c;
 }
 
 /* The generation of this id; else answers NOT_FOUND. */
@@ -84,7 +92,7 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         spec.ref = first.ref;
     }
     spec.verify = spec.verify ? spec.verify : d->options.verify;
-    struct client *c = client_of(&d->clients, p);
+    struct client *c = user_of(d, p);
     if (!c) {
         reply_no_memory(p, serial);
     } else if (!is_reference(spec.ref, &err)) {
@@ -104,7 +112,7 @@ static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     struct generation *g = find(d, p, serial, id);
     if (!g)
         return;
-    struct client *c = client_of(&d->clients, p);
+    struct client *c = user_of(d, p);
     if (c)
         artifacts_watch(d->artifacts, g, &(struct waiter){.client = c, .serial = serial, .progress = true});
     else
@@ -207,7 +215,7 @@ static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t 
     struct generation *g = find(d, p, serial, id);
     if (!g)
         return;
-    struct client *c = client_of(&d->clients, p);
+    struct client *c = user_of(d, p);
     error_clear(&err);
     if (!c) {
         reply_no_memory(p, serial);
@@ -273,7 +281,8 @@ static void on_gone(void *user, struct ipc_peer *p) {
     struct client *c = ipc_peer_data(p);
     if (!c)
         return;
-    d->used_ns = clock_now();
+    if (c->uses)
+        d->used_ns = clock_now();
     artifacts_forget(d->artifacts, c, 0, NULL);
     while (c->n_leases)
         unlease(d, c, &c->leases[0]);
@@ -282,16 +291,53 @@ static void on_gone(void *user, struct ipc_peer *p) {
 
 /* ---- list, status ---- */
 
+#define LISTED_A_TURN 64
+
+/* Where to go on: behind the one that was listed last, or, if that is gone, where it was. */
+static struct generation *resume(struct daemon *d, const struct listing *l) {
+    struct generation *g = artifacts_next(d->artifacts, artifacts_find(d->artifacts, l->id));
+    while (g && g->number <= l->number)
+        g = artifacts_next(d->artifacts, g);
+    return g;
+}
+
+/* Sends as much of a LIST as the socket takes, a bounded number of items a turn. True when that was the end of it. */
+static bool list_some(struct daemon *d, struct ipc_peer *p, struct listing *l) {
+    uint64_t now = clock_now();
+    struct generation *g = resume(d, l);
+    for (unsigned i = 0; i < LISTED_A_TURN && ipc_peer_has_room(p); i++) {
+        struct hearth_msg_info info;
+        if (!g || g->number > l->newest) {
+            ipc_reply_done(p, l->serial, l->count);
+            return true;
+        }
+        generation_info(g, now, &info);
+        ipc_reply_item(p, l->serial, &info, g->spec->ref);
+        l->id = g->id;
+        l->number = g->number;
+        l->count++;
+        g = artifacts_next(d->artifacts, g);
+    }
+    return false;
+}
+
+static void on_room(void *user, struct ipc_peer *p) {
+    struct daemon *d = user;
+    struct client *c = ipc_peer_data(p);
+    struct listing *l = c ? STAILQ_FIRST(&c->listings) : NULL;
+    if (l && list_some(d, p, l))
+        client_list_remove(c);
+    if (c && !STAILQ_EMPTY(&c->listings))
+        ipc_peer_await_room(p);
+}
+
 static void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
     struct daemon *d = user;
-    uint64_t now = clock_now(), count = 0;
-    for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
-        struct hearth_msg_info info;
-        generation_info(g, now, &info);
-        ipc_reply_item(p, serial, &info, g->spec->ref);
-        count++;
-    }
-    ipc_reply_done(p, serial, count);
+    struct client *c = client_of(&d->clients, p);
+    if (!c || client_list_add(c, serial))
+        reply_no_memory(p, serial);
+    else if (!STAILQ_NEXT(STAILQ_FIRST(&c->listings), link))
+        on_room(d, p); /* else its turn will come */
 }
 
 static const char *direct_io(const struct daemon *d) {
@@ -325,7 +371,7 @@ static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     struct generation *g = find(d, p, serial, id);
     if (!g)
         return;
-    struct client *c = client_of(&d->clients, p);
+    struct client *c = user_of(d, p);
     if (!c) {
         reply_no_memory(p, serial);
         return;
@@ -375,4 +421,5 @@ const struct ipc_handler daemon_requests = {
     .stop = on_stop,
     .cancel = on_cancel,
     .gone = on_gone,
+    .room = on_room,
 };

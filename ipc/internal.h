@@ -9,7 +9,7 @@
 
 #define REQUESTS_MAX 64u                           /* of one peer, unanswered */
 #define REQUESTS_UID_MAX 4096u                     /* of all peers of one uid */
-#define QUEUE_PACKETS_MAX 16384u                   /* replies waiting for one peer: a long LIST fits */
+#define QUEUE_PACKETS_MAX 16384u                   /* replies waiting for one peer */
 #define QUEUE_BYTES_MAX ((size_t)8 << 20)          /* of one peer */
 #define QUEUE_BYTES_UID_MAX ((size_t)64 << 20)     /* of all peers of one uid */
 #define UNREAD_FDS_MAX (2 * HEARTH_PACKET_FDS_MAX) /* of one peer */
@@ -31,6 +31,7 @@ struct ipc_peer {
     bool greeted;      /* HELLO has been answered */
     bool closing;      /* has its last ERROR in the queue, is not heard any more, and is doomed once that is sent */
     bool doomed;       /* ends at the end of this turn; nothing is sent any more */
+    bool awaits_room;  /* the handler's room() is to be called */
     unsigned requests; /* unanswered */
     unsigned unread_fds;
     uint32_t events; /* that epoll watches for */

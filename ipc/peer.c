@@ -135,6 +135,13 @@ void peer_serve(struct ipc_peer *p, uint32_t events) {
         peer_doom(p);
 }
 
+bool ipc_peer_has_room(const struct ipc_peer *p) {
+    return !p->queue && !p->closing && !p->doomed;
+}
+void ipc_peer_await_room(struct ipc_peer *p) {
+    p->awaits_room = true;
+    send_watch(p);
+}
 struct ipc_cred ipc_peer_cred(const struct ipc_peer *p) {
     return p->cred;
 }

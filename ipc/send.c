@@ -31,7 +31,9 @@ static int unread_bytes(const struct ipc_peer *p) {
 }
 
 void send_watch(struct ipc_peer *p) {
-    uint32_t events = EPOLLRDHUP | (p->closing ? 0u : (uint32_t)EPOLLIN) | (p->queue ? (uint32_t)EPOLLOUT : 0u);
+    uint32_t events = EPOLLRDHUP | (p->closing ? 0u : (uint32_t)EPOLLIN);
+    if (p->queue || (p->awaits_room && !p->closing))
+        events |= EPOLLOUT;
     if (events == p->events)
         return;
     struct epoll_event event = {.events = events, .data.ptr = p};
@@ -159,8 +161,13 @@ void send_flush(struct ipc_peer *p) {
     }
     if (p->queue)
         return;
-    if (p->closing)
+    if (p->closing) {
         peer_doom(p);
-    else
-        send_watch(p);
+        return;
+    }
+    if (p->awaits_room) {
+        p->awaits_room = false;
+        p->server->handler.room(p->server->user, p);
+    }
+    send_watch(p);
 }

@@ -6,7 +6,8 @@
  * daemon through `struct ipc_handler`; the daemon answers with ipc_reply_*(), now or later. HELLO is answered here.
  *
  * A reply that the socket cannot take at once is queued on the peer (bounded; PROGRESS is dropped rather than queued);
- * a peer that does not read is disconnected when its queue is full.
+ * a peer that does not read is disconnected when its queue is full. An answer of any length (LIST) is therefore sent in
+ * pieces, as the client reads: while ipc_peer_has_room(), and on in the handler's room().
  *
  * Thread rule: everything on the event loop's thread. Nothing blocks. Bounded turns: each ready peer is served once
  * a turn.
@@ -56,6 +57,8 @@ struct ipc_handler {
     /* The connection has ended: forget every wait and lease of this peer. Called exactly once a peer, never from inside
      * an ipc_reply_*() call. */
     void (*gone)(void *user, struct ipc_peer *p);
+    /* What ipc_peer_await_room() asked for, once each. */
+    void (*room)(void *user, struct ipc_peer *p);
 };
 
 /* Zero means the default, but for epoll. */
@@ -103,6 +106,11 @@ const char *ipc_peer_name(const struct ipc_peer *p);
 /* A pointer of the daemon's own. */
 void ipc_peer_set_data(struct ipc_peer *p, void *data);
 void *ipc_peer_data(const struct ipc_peer *p);
+
+/* True while the client has all that was sent to it, or the socket holds it: nothing is queued. */
+bool ipc_peer_has_room(const struct ipc_peer *p);
+/* Has room() called in a later turn, when that is so and the socket takes more; never for a peer that is to end. */
+void ipc_peer_await_room(struct ipc_peer *p);
 
 /* Replies. Each final reply ends the request `serial`. If the peer is already doomed they do nothing. */
 void ipc_reply_error(struct ipc_peer *p, uint32_t serial, const struct hearth_error *err);

@@ -237,7 +237,8 @@ struct hearth_msg_detach {
     uint64_t id;
 };
 
-/* LIST -> INFO*, DONE: one INFO an artifact, all with the request's serial. since 1 */
+/* LIST -> INFO*, DONE: one INFO an artifact, oldest first, all with the request's serial. They are sent as the client
+ * reads: what comes or goes meanwhile may be missing. since 1 */
 struct hearth_msg_list {
     uint32_t flags; /* 0 */
     uint32_t reserved;

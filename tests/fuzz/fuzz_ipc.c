@@ -26,6 +26,7 @@ static struct {
     uint8_t choices;
     uint32_t held[HELD_MAX]; /* serials that wait for their answers */
     unsigned n_held, n_gone;
+    uint32_t listed;      /* a LIST that goes on when there is room; 0: none */
     volatile size_t text; /* so that every string is read to its end */
 } daemon_;
 
@@ -108,8 +109,14 @@ static void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
 static void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
     (void)user;
     ipc_reply_item(p, serial, &info, "/a");
-    if (!later(p, serial))
+    if (later(p, serial))
+        return;
+    if (daemon_.listed == 0) {
+        daemon_.listed = serial;
+        ipc_peer_await_room(p);
+    } else {
         ipc_reply_done(p, serial, 1);
+    }
 }
 
 static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -135,11 +142,21 @@ static void on_gone(void *user, struct ipc_peer *p) {
     (void)user, (void)p;
     daemon_.n_gone++;
     daemon_.n_held = 0;
+    daemon_.listed = 0;
+}
+
+/* The last item of a LIST, and its end. */
+static void on_room(void *user, struct ipc_peer *p) {
+    (void)user;
+    must(ipc_peer_has_room(p) && daemon_.listed != 0);
+    ipc_reply_item(p, daemon_.listed, &info, "/a");
+    ipc_reply_done(p, daemon_.listed, 2);
+    daemon_.listed = 0;
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     static const struct ipc_handler handler = {on_load,   on_watch, on_attach, on_files,  on_detach, on_list,
-                                               on_status, on_evict, on_stop,   on_cancel, on_gone};
+                                               on_status, on_evict, on_stop,   on_cancel, on_gone,   on_room};
     (void)argc, (void)argv;
     log_init("fuzz", LOG_ERROR);
     must(loop_server_new(&(struct ipc_options){.server_version = "fuzz"}, &handler, NULL, &daemon_.server) == 0);

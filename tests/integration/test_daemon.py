@@ -496,6 +496,20 @@ def test_it_ends_when_idle_but_not_while_leased(make_daemon, model):
     assert daemon.stop() == 0
 
 
+def test_who_only_looks_at_it_does_not_keep_it(make_daemon):
+    daemon = make_daemon("--idle-exit", "500ms")
+
+    def gone():
+        with contextlib.suppress(OSError):
+            with Client(daemon.socket) as client:
+                client.list()
+                client.status()
+        return daemon.process.poll() is not None
+
+    wait_until(gone, "it has ended")
+    assert daemon.stop() == 0
+
+
 def switches(pid):
     total = 0
     for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):

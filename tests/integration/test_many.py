@@ -37,6 +37,67 @@ def listed(bin_dir, daemon, *flags):
     return ended.stdout
 
 
+@pytest.fixture
+def deep(tmp_path):
+    """A folder in which a path is nearly as long as it may be."""
+    folder = tmp_path
+    while len(str(folder)) < 4000:
+        folder /= "d" * min(200, 4020 - len(str(folder)))
+    folder.mkdir(parents=True)
+    return folder
+
+
+def load_all(client, refs):
+    """Some at a time; their ids, in the same order."""
+    ids = []
+    for i in range(0, len(refs), 32):
+        serials = [client.send_load(ref) for ref in refs[i : i + 32]]
+        replies = {reply.serial: reply for reply in (client.receive() for _ in serials)}
+        for serial in serials:
+            assert replies[serial].kind == packets.INFO, replies[serial].error()
+            ids.append(replies[serial].info()["id"])
+    return ids
+
+
+def test_a_list_of_any_length_is_read_whole(bin_dir, daemon, deep, sanitizer):
+    """Of more bytes than the daemon would queue for a client."""
+    refs = [str(path) for path in make_artifacts(deep, 200 if sanitizer else 2200)]
+    with Client(daemon.socket) as client:
+        ids = load_all(client, refs)
+        assert [(a["id"], a["ref"]) for a in client.list()] == list(zip(ids, refs))
+        shown = json.loads(listed(bin_dir, daemon, "--json"))["artifacts"]
+        assert [a["ref"] for a in shown] == refs
+        subprocess.run([bin_dir / "hearth", "evict", refs[-1]], env=daemon.env, timeout=DEADLINE, check=True)
+        assert [a["id"] for a in client.list()] == ids[:-1]
+
+
+def test_what_comes_and_goes_during_a_list_changes_nothing_else_in_it(daemon, deep):
+    paths = make_artifacts(deep, 400)
+    old, new = paths[:350], paths[350:]
+    with Client(daemon.socket) as client, Client(daemon.socket) as slow:
+        ids = load_all(client, old)
+        serials = [slow.send(packets.LIST, bytes(8)) for _ in range(2)]
+        first = slow.reply(serials[0]).info()["id"]
+        # What the socket holds is a few dozen: of these some have been listed, and most have not.
+        gone = set(ids[:100]) | set(ids[150::3])
+        for id_ in gone:
+            client.evict(id_)
+        news = load_all(client, new)
+        for serial in serials:
+            seen, found = [first] if serial == serials[0] else [], None
+            while found is None:
+                reply = slow.reply(serial)
+                if reply.kind == packets.DONE:
+                    (found,) = reply.unpack("<Q")
+                else:
+                    seen.append(reply.info()["id"])
+            assert found == len(seen)
+            stayed = [id_ for id_ in ids if id_ not in gone]
+            assert [id_ for id_ in seen if id_ in set(stayed)] == stayed  # each once, oldest first
+            assert len(set(seen)) == len(seen) < len(ids)
+        assert [a["id"] for a in client.list()] == stayed + news
+
+
 def limited(fds):
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (fds, fds))
 

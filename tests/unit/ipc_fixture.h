@@ -42,8 +42,13 @@ struct fixture {
     int file; /* what is handed out */
     unsigned dispatches;
     /* the daemon's side */
-    bool hold;       /* requests are kept, not answered */
-    unsigned items;  /* of a LIST */
+    bool hold;      /* requests are kept, not answered */
+    unsigned items; /* of a LIST */
+    bool paced;     /* a LIST is answered as its client reads: one at a time */
+    struct {
+        uint32_t serial;
+        unsigned sent;
+    } list;
     unsigned attach; /* descriptors in an ATTACHED */
     bool sent;       /* the last descriptors went out */
     const char *ref;
@@ -162,9 +167,26 @@ static inline void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
     struct fixture *f = user;
     if (!take(f, p, serial, HEARTH_MSG_LIST))
         return;
+    if (f->paced) {
+        f->list.serial = serial;
+        f->list.sent = 0;
+        ipc_peer_await_room(p);
+        return;
+    }
     for (unsigned i = 0; i < f->items; i++)
         ipc_reply_item(p, serial, &(struct hearth_msg_info){.id = i + 1}, f->ref);
     ipc_reply_done(p, serial, f->items);
+}
+
+static inline void on_room(void *user, struct ipc_peer *p) {
+    struct fixture *f = user;
+    assert_true(ipc_peer_has_room(p));
+    for (unsigned i = 0; i < 64 && f->list.sent < f->items && ipc_peer_has_room(p); i++)
+        ipc_reply_item(p, f->list.serial, &(struct hearth_msg_info){.id = ++f->list.sent}, f->ref);
+    if (f->list.sent < f->items || !ipc_peer_has_room(p))
+        ipc_peer_await_room(p);
+    else
+        ipc_reply_done(p, f->list.serial, f->items);
 }
 
 static inline void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -210,7 +232,8 @@ static const struct ipc_handler answering UNUSED = {.load = on_load,
                                                     .status = on_status,
                                                     .evict = on_evict,
                                                     .stop = on_stop,
-                                                    .gone = on_gone};
+                                                    .gone = on_gone,
+                                                    .room = on_room};
 
 /* Lets the server work until it has nothing to do. One that spins never gets there. */
 static inline void turn(struct fixture *f) {

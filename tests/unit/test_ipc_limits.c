@@ -56,6 +56,57 @@ static void queued_replies_come_in_order_once_they_are_read(void **state) {
     close(fd);
 }
 
+static void an_answer_of_any_length_goes_out_as_the_client_reads(void **state) {
+    struct fixture *f = *state;
+    struct hearth_msg_info info;
+    static char ref[4000];
+    memset(ref, 'x', sizeof(ref) - 1);
+    f->ref = ref;
+    f->items = 3 * QUEUE_PACKETS_MAX; /* far more bytes than may be queued, too */
+    f->paced = true;
+    start(f);
+    int fd = greet(f);
+    ask(f, fd, HEARTH_MSG_LIST, 2);
+    for (unsigned i = 1; i <= f->items; i++) {
+        assert_int_equal(reply(f, fd), HEARTH_MSG_INFO);
+        wire_fixed(&f->in, &info, sizeof(info));
+        assert_int_equal(info.id, i);
+        assert_true(f->server->peers->queued <= 1);
+    }
+    assert_int_equal(reply(f, fd), HEARTH_MSG_DONE);
+    assert_int_equal(reply(f, fd), -EAGAIN);
+    assert_int_equal(f->server->peers->requests, 0);
+    assert_int_equal(f->server->peers->events & EPOLLOUT, 0);
+    close(fd);
+}
+
+/* Nothing spins meanwhile, as turn() proves. */
+static void a_long_answer_that_nobody_reads_is_one_request_under_way(void **state) {
+    struct fixture *f = *state;
+    static char ref[4000];
+    memset(ref, 'x', sizeof(ref) - 1);
+    f->ref = ref;
+    f->items = 2000;
+    f->paced = true;
+    start(f);
+    int fd = greet(f);
+    ask(f, fd, HEARTH_MSG_LIST, 2);
+    turn(f);
+    struct ipc_peer *p = f->server->peers;
+    assert_true(f->list.sent > 10 && f->list.sent < f->items);
+    assert_true(p->queued == 1 && p->requests == 1 && !ipc_peer_has_room(p));
+    ask(f, fd, HEARTH_MSG_ERROR, 3); /* breaks the protocol: the list goes on no more */
+    turn(f);
+    assert_true(p->closing && !ipc_peer_has_room(p));
+    unsigned sent = f->list.sent;
+    for (unsigned i = 0; i < sent; i++)
+        assert_int_equal(reply(f, fd), HEARTH_MSG_INFO);
+    expect_error(f, fd, 0, HEARTH_E_PROTOCOL);
+    expect_end(f, fd);
+    assert_int_equal(f->list.sent, sent);
+    close(fd);
+}
+
 static void the_last_error_comes_behind_what_is_queued(void **state) {
     struct fixture *f = *state;
     f->items = 2000;
@@ -397,6 +448,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ipc_test(a_client_that_never_reads_is_ended_within_bounds),
         ipc_test(queued_replies_come_in_order_once_they_are_read),
+        ipc_test(an_answer_of_any_length_goes_out_as_the_client_reads),
+        ipc_test(a_long_answer_that_nobody_reads_is_one_request_under_way),
         ipc_test(the_last_error_comes_behind_what_is_queued),
         ipc_test(a_closing_client_that_hangs_up_is_gone),
         ipc_test(progress_is_dropped_and_leaves_room_for_replies),
