@@ -1,5 +1,8 @@
 /* ipc/accept.c: who may connect.
  *
+ * Where there is no place left, one that is taken by a connection that has said nothing is given to the next
+ * (silent.c).
+ *
  * A connection that cannot be accepted stays in the kernel's queue, and the listener stays readable. So it is accepted
  * with a descriptor kept for that, told why, and closed; or where that fails too, nobody is accepted for a while. The
  * loop never spins, and no client waits for an answer that never comes.
@@ -38,19 +41,27 @@ static struct ipc_cred cred_of(int fd) {
     return (struct ipc_cred){c.pid, c.uid, c.gid};
 }
 
-static void admit(struct ipc_server *s, int fd) {
-    struct ipc_cred cred = cred_of(fd);
+/* Whose it is, and whether it may have a place; else it has been turned away. */
+static bool is_admitted(struct ipc_server *s, int fd, struct ipc_cred *out) {
+    struct ipc_cred cred = *out = cred_of(fd);
     bool own = cred.uid == geteuid() || cred.uid == 0;
     unsigned per_uid = s->options.peers_max_per_uid;
     if (per_uid == 0)
         per_uid = own ? s->options.peers_max : (s->options.peers_max + 3) / 4;
+    bool full = s->n_peers >= s->options.peers_max, full_for_uid = account_peers(s->accounts, cred.uid) >= per_uid;
     if (s->options.own_uid_only && !own)
         turn_away(s, fd, cred, HEARTH_E_DENIED, "this daemon serves its own user only");
-    else if (s->n_peers >= s->options.peers_max)
-        turn_away(s, fd, cred, HEARTH_E_BUSY, "the daemon has as many connections as it may");
-    else if (account_peers(s->accounts, cred.uid) >= per_uid)
-        turn_away(s, fd, cred, HEARTH_E_BUSY, "this user has as many connections as it may");
-    else if (!peer_new(s, fd, cred))
+    else if ((full || full_for_uid) && !silent_make_room(s, full_for_uid ? cred.uid : ANY_UID))
+        turn_away(s, fd, cred, HEARTH_E_BUSY,
+                  full ? "the daemon has as many connections as it may"
+                       : "this user has as many connections as it may");
+    else
+        return true;
+    return false;
+}
+
+static void enter(struct ipc_server *s, int fd, struct ipc_cred cred) {
+    if (!peer_new(s, fd, cred))
         turn_away(s, fd, cred, HEARTH_E_NO_MEMORY, "the daemon has no memory for a connection");
 }
 
@@ -79,27 +90,36 @@ void accept_resume(struct ipc_server *s) {
     watch_listener(s, EPOLLIN);
 }
 
-/* With the table full: the client is accepted in the reserve's place, told so, and closed. */
-static int accept_to_refuse(struct ipc_server *s) {
+/* With the table full: the client is accepted in the reserve's place. Who has said nothing makes room for it; else it
+ * is told so, and closed. */
+static int accept_by_reserve(struct ipc_server *s) {
     if (s->reserve < 0)
         return -EMFILE;
     s->reserve = close_fd(s->reserve);
     int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     int r = fd < 0 ? -errno : 0;
-    if (fd >= 0)
-        turn_away(s, fd, cred_of(fd), HEARTH_E_NO_FDS, "the daemon has no free file descriptor for a connection");
+    struct ipc_cred cred;
+    if (fd >= 0 && is_admitted(s, fd, &cred)) {
+        if (silent_make_room(s, ANY_UID)) {
+            enter(s, fd, cred);
+            return -EAGAIN; /* the rest with the next turn: then there is a reserve again */
+        }
+        turn_away(s, fd, cred, HEARTH_E_NO_FDS, "the daemon has no free file descriptor for a connection");
+    }
     reserve(s);
     return r;
 }
 
 void accept_some(struct ipc_server *s) {
+    reserve(s);
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         int r = fd < 0 ? -errno : 0;
-        if (fd >= 0)
-            admit(s, fd);
+        struct ipc_cred cred;
+        if (fd >= 0 && is_admitted(s, fd, &cred))
+            enter(s, fd, cred);
         else if (r == -EMFILE || r == -ENFILE)
-            r = accept_to_refuse(s);
+            r = accept_by_reserve(s);
         if (r == -EAGAIN)
             return;
         if (r < 0 && r != -ECONNABORTED && r != -EINTR) {

@@ -131,6 +131,7 @@ static bool decode_hello(struct ipc_peer *p, const struct wire_in *in, const cha
     w->pid = (uint32_t)getpid();
     w->server = wire_put_str(&s->out, s->options.server_version);
     p->greeted = true;
+    silent_remove(p);
     wire_end(&s->out);
     send_packet(p, SEND_QUEUED);
     return true;

@@ -1,6 +1,7 @@
 /* ipc/internal.h: what the files of ipc/ share. */
 #pragma once
 
+#include <sys/queue.h>
 #include <sys/un.h>
 
 #include "ipc/account.h"
@@ -29,12 +30,15 @@ struct ipc_peer {
     int fd;
     struct ipc_cred cred;
     bool greeted;      /* HELLO has been answered */
+    bool silent;       /* HELLO has not come */
     bool closing;      /* has its last ERROR in the queue, is not heard any more, and is doomed once that is sent */
     bool doomed;       /* ends at the end of this turn; nothing is sent any more */
     bool awaits_room;  /* the handler's room() is to be called */
     unsigned requests; /* unanswered */
     unsigned unread_fds;
-    uint32_t events; /* that epoll watches for */
+    uint32_t events;   /* that epoll watches for */
+    uint64_t since_ns; /* when it was accepted */
+    TAILQ_ENTRY(ipc_peer) silent_link;
     struct ipc_packet *queue, **queue_end;
     unsigned queued;
     size_t queued_bytes; /* of memory: struct ipc_packet included */
@@ -56,6 +60,7 @@ struct ipc_server {
     int epoll;
     int wake;    /* eventfd: a peer was doomed outside of a turn */
     int pause;   /* timerfd: accept again */
+    int hello;   /* timerfd: somebody has been silent for too long */
     int reserve; /* a descriptor to give up when the table is full */
     int listener;
     int lock;                                                   /* PATH.lock */
@@ -66,6 +71,9 @@ struct ipc_server {
     bool any_doomed;
     struct ipc_peer *peers;
     unsigned n_peers;
+    TAILQ_HEAD(, ipc_peer) silent; /* those of them that have not said HELLO, oldest first */
+    uint64_t hello_ns;             /* what they have for it */
+    bool hello_on;                 /* the timer */
     struct account *accounts;
     unsigned unread_fds_uid_max;
     struct wire_out out;         /* the packet being built: one for all, as nothing recurses */
@@ -81,6 +89,17 @@ void listen_remove(struct ipc_server *s);
 void accept_some(struct ipc_server *s);
 /* The pause is over. */
 void accept_resume(struct ipc_server *s);
+
+/* ---- silent.c ---- */
+void silent_add(struct ipc_peer *p);
+/* It has said HELLO, or ends. May run twice. */
+void silent_remove(struct ipc_peer *p);
+/* Ends the one of this user that has been silent for longest, so that another has its place once this turn is over.
+ * False: there is none. */
+#define ANY_UID ((uid_t)-1)
+bool silent_make_room(struct ipc_server *s, uid_t uid);
+/* The timer has come. */
+void silent_expire(struct ipc_server *s);
 
 /* ---- peer.c ---- */
 /* Takes the fd over, unless there is no memory: NULL then. */

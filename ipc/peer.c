@@ -31,6 +31,7 @@ struct ipc_peer *peer_new(struct ipc_server *s, int fd, struct ipc_cred cred) {
         s->peers->previous = p;
     s->peers = p;
     s->n_peers++;
+    silent_add(p);
     return p;
 }
 
@@ -48,6 +49,7 @@ void peer_free(struct ipc_peer *p) {
     struct ipc_server *s = p->server;
     s->handler.gone(s->user, p);
     send_forget(p);
+    silent_remove(p);
     while (p->requests > 0)
         peer_answered(p);
     p->account = account_leave(&s->accounts, p->account);
@@ -69,6 +71,7 @@ void peer_doom(struct ipc_peer *p) {
     if (p->doomed)
         return;
     p->doomed = true;
+    silent_remove(p);
     if (!p->server->any_doomed) {
         p->server->any_doomed = true;
         eventfd_write(p->server->wake, 1); /* in case no turn is under way */

@@ -13,9 +13,11 @@
 
 #include "ipc/internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/error.h"
 
 #define PEERS_MAX 1024u
+#define HELLO_NS (10 * NS_PER_S)
 
 /* How many descriptors may be under way to one user's clients: a quarter of what the kernel allows us in all. */
 static unsigned unread_fds_limit(void) {
@@ -48,12 +50,16 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
     s->handler = *handler;
     s->user = user;
     s->listener = s->lock = -1;
+    TAILQ_INIT(&s->silent);
+    s->hello_ns = HELLO_NS;
     s->unread_fds_uid_max = unread_fds_limit();
     s->epoll = *options->epoll;
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->pause = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    s->hello = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (s->wake < 0 || s->pause < 0 || s->reserve < 0 || watch(s, &s->wake) < 0 || watch(s, &s->pause) < 0) {
+    if (s->wake < 0 || s->pause < 0 || s->hello < 0 || s->reserve < 0 || watch(s, &s->wake) < 0 ||
+        watch(s, &s->pause) < 0 || watch(s, &s->hello) < 0) {
         int r = error_errno(err, errno, "the server cannot be set up");
         ipc_server_free(s);
         return r;
@@ -84,6 +90,7 @@ struct ipc_server *ipc_server_free(struct ipc_server *s) {
     }
     assert(!s->accounts);
     close_fd(s->reserve);
+    unwatch(s, s->hello);
     unwatch(s, s->pause);
     unwatch(s, s->wake);
     free(s->scratch);
@@ -101,6 +108,9 @@ void ipc_server_event(struct ipc_server *s, const struct epoll_event *event) {
     } else if (from == &s->pause) {
         (void)!read(s->pause, &count, sizeof(count));
         accept_resume(s);
+    } else if (from == &s->hello) {
+        (void)!read(s->hello, &count, sizeof(count));
+        silent_expire(s);
     } else {
         peer_serve(from, event->events);
     }

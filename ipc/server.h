@@ -5,6 +5,8 @@
  * descriptors are charged to the peer and to its uid, and refunded when the peer goes. Decoded requests reach the
  * daemon through `struct ipc_handler`; the daemon answers with ipc_reply_*(), now or later. HELLO is answered here.
  *
+ * A connection that does not say HELLO is ended after a while, or when another client needs its place.
+ *
  * A reply that the socket cannot take at once is queued on the peer (bounded; PROGRESS is dropped rather than queued);
  * a peer that does not read is disconnected when its queue is full. An answer of any length (LIST) is therefore sent in
  * pieces, as the client reads: while ipc_peer_has_room(), and on in the handler's room().

@@ -165,7 +165,8 @@ struct hearth_msg_error {
 };
 HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_error) == 56, "error layout");
 
-/* HELLO -> WELCOME, once, first. The daemon picks the highest version both know, else ERROR unsupported. since 1 */
+/* HELLO -> WELCOME, once, first, and at once: a connection without it is ended after a while, or when another client
+ * needs its place. The daemon picks the highest version both know, else ERROR unsupported. since 1 */
 struct hearth_msg_hello {
     uint32_t version_min, version_max;
     struct hearth_wire_str client; /* for logs: "hearth 0.1.0", a program's name */

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import struct
+import subprocess
 
 import packets
 import pytest
@@ -43,6 +44,17 @@ def test_one_killed_client_takes_nothing_from_another(guard, worker, good):
         assert second.end() == 0
         wait_until(lambda: client.status()["leases"] == 0, "the other one as well")
         client.evict(seen["id"])
+
+
+def test_who_connects_and_says_nothing_keeps_nobody_out(bin_dir, daemon):
+    """Twice as many as there may be connections."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(2048):
+            silent = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            silent.connect(daemon.socket)
+        for command in ("ls", "status", "stop"):
+            subprocess.run([bin_dir / "hearth", command], env=daemon.env, timeout=DEADLINE, check=True)
+        assert daemon.process.wait(DEADLINE) == 0
 
 
 def valid_packets(ref):

@@ -3,8 +3,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 
 #include "ipc_fixture.h"
+#include "util/clock.h"
 
 static struct ipc_server *new_server(struct fixture *f) {
     struct ipc_server *s = NULL;
@@ -328,6 +330,102 @@ static void connections_are_bounded(void **state) {
     }
 }
 
+/* ---- who says nothing ---- */
+
+static uint64_t timer_left(int timer) {
+    struct itimerspec left;
+    assert_int_equal(timerfd_gettime(timer, &left), 0);
+    return (uint64_t)left.it_value.tv_sec * NS_PER_S + (uint64_t)left.it_value.tv_nsec;
+}
+
+static void who_says_no_hello_is_ended_in_time_and_nobody_else(void **state) {
+    struct fixture *f = *state;
+    int silent[200];
+    start(f);
+    int greeted = greet(f);
+    assert_int_equal(timer_left(f->server->hello), 0); /* nobody to wait for: nothing wakes */
+    for (unsigned i = 0; i < 200; i++) {
+        silent[i] = dial(f->path);
+        turn(f);
+    }
+    uint64_t left = timer_left(f->server->hello);
+    assert_true(left > 5 * NS_PER_S && left <= 10 * NS_PER_S);
+    close(silent[0]);
+    turn(f);
+    int last = greet(f);
+    for (unsigned i = 1; i < 200; i++)
+        assert_int_equal(reply(f, silent[i]), -EAGAIN);
+    struct ipc_peer *p;
+    TAILQ_FOREACH(p, &f->server->silent, silent_link)
+    p->since_ns -= 10 * NS_PER_S; /* as if it was that long ago */
+    silent_expire(f->server);
+    for (unsigned i = 1; i < 200; i++) {
+        expect_error(f, silent[i], 0, HEARTH_E_TIMEOUT);
+        expect_end(f, silent[i]);
+        close(silent[i]);
+    }
+    assert_int_equal(timer_left(f->server->hello), 0);
+    ask(f, greeted, HEARTH_MSG_STATUS, 2);
+    assert_int_equal(reply(f, greeted), HEARTH_MSG_STATUS_REPLY);
+    close(greeted);
+    close(last);
+}
+
+static void the_time_for_a_hello_passes_by_itself(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    f->server->hello_ns = 50 * NS_PER_MS;
+    int first = dial(f->path);
+    turn(f);
+    int second = greet(f); /* in time; the timer stays on for the first */
+    struct pollfd p = {.fd = f->server->epoll, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 10000), 1);
+    expect_error(f, first, 0, HEARTH_E_TIMEOUT);
+    expect_end(f, first);
+    assert_int_equal(ipc_server_peers(f->server), 1);
+    close(first);
+    close(second);
+}
+
+static void who_says_nothing_keeps_nobody_out(void **state) {
+    struct fixture *f = *state;
+    const struct ipc_options options[] = {{.peers_max = 3}, {.peers_max_per_uid = 3}};
+    for (unsigned i = 0; i < 2; i++) {
+        int silent[40];
+        start_with(f, &options[i]);
+        int first = greet(f);
+        for (unsigned k = 0; k < 40; k++)
+            silent[k] = dial(f->path);
+        turn(f);
+        assert_true(ipc_server_peers(f->server) <= 3);
+        int second = greet(f), third = greet(f);
+        for (unsigned k = 0; k < 40; k++) {
+            expect_error(f, silent[k], 0, HEARTH_E_BUSY);
+            expect_end(f, silent[k]);
+            close(silent[k]);
+        }
+        int fd = dial(f->path); /* the others have spoken: they keep their places */
+        expect_error(f, fd, 0, HEARTH_E_BUSY);
+        close(fd);
+        close(first);
+        close(second);
+        close(third);
+        turn(f);
+        f->server = loop_server_free(f->server);
+    }
+}
+
+static void a_hello_that_is_not_read_yet_keeps_its_place(void **state) {
+    struct fixture *f = *state;
+    start_with(f, &(struct ipc_options){.peers_max = 1, .server_version = "hearthd test"});
+    int fd = dial(f->path), late = dial(f->path); /* accepted in one turn */
+    assert_int_equal(send_bytes(fd, f->hello.buffer, build_hello(f, 1, 1)), 0);
+    expect_error(f, late, 0, HEARTH_E_BUSY);
+    assert_int_equal(reply(f, fd), HEARTH_MSG_WELCOME);
+    close(fd);
+    close(late);
+}
+
 /* Lowers the limit so that no descriptor is free; returns what to set again. */
 static struct rlimit fill_the_table(void) {
     struct rlimit before, full;
@@ -355,6 +453,26 @@ static void with_no_descriptor_free_clients_are_told_so(void **state) {
         close(fds[i]);
     }
     close(greet(f));
+}
+
+static void with_no_descriptor_free_who_says_nothing_makes_room(void **state) {
+    struct fixture *f = *state;
+    int silent[3];
+    start(f);
+    for (unsigned i = 0; i < 3; i++)
+        silent[i] = dial(f->path);
+    turn(f);
+    int fd = dial(f->path);
+    struct rlimit before = fill_the_table();
+    turn(f);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    expect_error(f, silent[0], 0, HEARTH_E_BUSY);
+    assert_int_equal(send_bytes(fd, f->hello.buffer, build_hello(f, 1, 1)), 0);
+    assert_int_equal(reply(f, fd), HEARTH_MSG_WELCOME);
+    assert_int_equal(reply(f, silent[1]), -EAGAIN);
+    close(fd);
+    for (unsigned i = 0; i < 3; i++)
+        close(silent[i]);
 }
 
 static void without_even_a_reserve_accepting_pauses_and_goes_on(void **state) {
@@ -392,7 +510,12 @@ int main(void) {
         ipc_test(a_path_that_goes_from_hand_to_hand_has_one_owner_at_a_time),
         ipc_test(a_users_server_denies_others),
         ipc_test(connections_are_bounded),
+        ipc_test(who_says_no_hello_is_ended_in_time_and_nobody_else),
+        ipc_test(the_time_for_a_hello_passes_by_itself),
+        ipc_test(who_says_nothing_keeps_nobody_out),
+        ipc_test(a_hello_that_is_not_read_yet_keeps_its_place),
         ipc_test(with_no_descriptor_free_clients_are_told_so),
+        ipc_test(with_no_descriptor_free_who_says_nothing_makes_room),
         ipc_test(without_even_a_reserve_accepting_pauses_and_goes_on),
     };
     return cmocka_run_group_tests_name("ipc_listen", tests, NULL, NULL);
