@@ -36,8 +36,10 @@ struct ipc_peer {
     bool awaits_room;  /* the handler's room() is to be called */
     unsigned requests; /* unanswered */
     unsigned unread_fds;
-    uint32_t events;   /* that epoll watches for */
-    uint64_t since_ns; /* when it was accepted */
+    uint64_t unread_ns; /* a suspect: since when it has read nothing; 0: none */
+    int unread_bytes;   /* of a suspect: what it had not read then, or after the last send */
+    uint32_t events;    /* that epoll watches for */
+    uint64_t since_ns;  /* when it was accepted */
     TAILQ_ENTRY(ipc_peer) silent_link;
     struct ipc_packet *queue, **queue_end;
     unsigned queued;
@@ -76,6 +78,7 @@ struct ipc_server {
     bool hello_on;                 /* the timer */
     struct account *accounts;
     unsigned unread_fds_uid_max;
+    uint64_t unread_ns_max;      /* how long who holds what others need may read nothing */
     struct wire_out out;         /* the packet being built: one for all, as nothing recurses */
     struct ipc_scratch *scratch; /* made with the first LOAD */
     _Alignas(8) uint8_t in[HEARTH_PACKET_MAX];
@@ -122,9 +125,11 @@ void hang_up(int fd);
 enum send_mode { SEND_QUEUED, SEND_DROPPABLE };
 /* Sends or queues server->out. */
 void send_packet(struct ipc_peer *p, enum send_mode mode);
-/* Sends server->out with descriptors, now or never. 0 when it is sent or nobody is there any more, else tell the
- * client: -EBUSY, it has not read those it has; -EAGAIN, it has not read its replies; -EDQUOT, its user's clients have
- * not read theirs; -ETOOMANYREFS, nobody has. */
+/* Charges a packet with so many descriptors, before it is built; may end other peers for it. 0, or -EBUSY: the client
+ * has not read those it has; -EAGAIN: it has not read its replies; -EDQUOT: its user's clients have not read theirs. */
+int send_charge_fds(struct ipc_peer *p, unsigned count);
+/* Sends server->out with the descriptors that were charged, now or never. 0 when it is sent or nobody is there any
+ * more, else they are refunded: -EAGAIN, as above; -ETOOMANYREFS: nobody has read theirs. */
 int send_fds(struct ipc_peer *p, const struct fdlist *fds);
 /* Sends what is queued. */
 void send_flush(struct ipc_peer *p);

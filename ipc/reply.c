@@ -65,15 +65,9 @@ void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_m
     finish(p);
 }
 
-static bool finish_fds(struct ipc_peer *p, uint32_t serial, const struct fdlist *fds) {
+static bool refuse_fds(struct ipc_peer *p, uint32_t serial, int r) {
     struct hearth_error err;
-    if (p->doomed || p->closing)
-        return false;
-    wire_end(out_of(p));
-    switch (send_fds(p, fds)) {
-    case 0:
-        peer_answered(p);
-        return !p->doomed;
+    switch (r) {
     case -EBUSY:
         error_set(&err, HEARTH_E_BUSY, "descriptors that were sent earlier have not been read");
         error_hint(&err, "read them, then ask again");
@@ -85,7 +79,7 @@ static bool finish_fds(struct ipc_peer *p, uint32_t serial, const struct fdlist 
     case -EDQUOT:
         error_set(&err, HEARTH_E_BUSY, "other clients of this user have not read the descriptors they asked for");
         error_expected(&err, "at most %u unread descriptors of one user", p->server->unread_fds_uid_max);
-        error_hint(&err, "try again, or raise the daemon's limit of open files (LimitNOFILE=)");
+        error_hint(&err, "try again in some seconds, or raise the daemon's limit of open files (LimitNOFILE=)");
         break;
     default: /* -ETOOMANYREFS */
         error_set(&err, HEARTH_E_BUSY, "too many descriptors are on their way to clients that do not read them");
@@ -96,13 +90,27 @@ static bool finish_fds(struct ipc_peer *p, uint32_t serial, const struct fdlist 
     return false;
 }
 
+static bool reply_fds(struct ipc_peer *p, uint32_t serial, enum hearth_msg_type type, const void *m, size_t bytes,
+                      const struct fdlist *fds) {
+    if (p->doomed || p->closing)
+        return false;
+    int r = send_charge_fds(p, (unsigned)fds->count);
+    if (r == 0) {
+        memcpy(wire_begin(out_of(p), type, serial, bytes), m, bytes);
+        wire_end(out_of(p));
+        r = send_fds(p, fds);
+    }
+    if (r < 0)
+        return refuse_fds(p, serial, r);
+    peer_answered(p);
+    return !p->doomed;
+}
+
 bool ipc_reply_attached(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_attached *m,
                         const struct fdlist *fds) {
-    memcpy(wire_begin(out_of(p), HEARTH_MSG_ATTACHED, serial, sizeof(*m)), m, sizeof(*m));
-    return finish_fds(p, serial, fds);
+    return reply_fds(p, serial, HEARTH_MSG_ATTACHED, m, sizeof(*m), fds);
 }
 
 bool ipc_reply_fds(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_fds *m, const struct fdlist *fds) {
-    memcpy(wire_begin(out_of(p), HEARTH_MSG_FDS, serial, sizeof(*m)), m, sizeof(*m));
-    return finish_fds(p, serial, fds);
+    return reply_fds(p, serial, HEARTH_MSG_FDS, m, sizeof(*m), fds);
 }

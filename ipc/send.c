@@ -8,6 +8,10 @@
  * never does could make sends to everybody fail (ETOOMANYREFS). So they are charged to the peer and to its uid. Nothing
  * tells when they are received; SIOCOUTQ says whether anything is unread. It is asked only when a charge would not
  * fit: then of every peer of the uid, because those that read theirs long ago and are idle since are still charged.
+ * Those that have unread packets then are suspects: from then on each send to them, too, looks whether they read. One
+ * that has not read a byte for a while when the next charge does not fit is ended, so that nobody who reads is refused
+ * for longer because of those who do not. The kernel counts what such a client has in its socket until the client
+ * closes that, and nobody can take it back; what we let a user have is a quarter of what the kernel does.
  */
 #include <errno.h>
 #include <linux/sockios.h>
@@ -17,6 +21,7 @@
 #include <sys/ioctl.h>
 
 #include "ipc/internal.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 /* A client that reads nothing for a while gets no more PROGRESS above this, so that the socket has room for replies. In
@@ -56,6 +61,7 @@ static void drop_first(struct ipc_peer *p) {
 static void refund_fds(struct ipc_peer *p) {
     p->account->unread_fds -= p->unread_fds;
     p->unread_fds = 0;
+    p->unread_ns = 0;
 }
 
 void send_forget(struct ipc_peer *p) {
@@ -89,6 +95,15 @@ static void enqueue(struct ipc_peer *p, const struct wire_out *w) {
     send_watch(p);
 }
 
+static int transmit(struct ipc_peer *p, const void *packet, size_t bytes, const struct fdlist *fds) {
+    if (p->unread_ns && unread_bytes(p) < p->unread_bytes)
+        p->unread_ns = 0;
+    int r = fdlist_send(p->fd, packet, bytes, fds);
+    if (p->unread_ns)
+        p->unread_bytes = unread_bytes(p);
+    return r;
+}
+
 void send_packet(struct ipc_peer *p, enum send_mode mode) {
     const struct wire_out *w = &p->server->out;
     if (p->doomed || p->closing)
@@ -100,43 +115,71 @@ void send_packet(struct ipc_peer *p, enum send_mode mode) {
         if (unread == 0)
             refund_fds(p); /* who reads PROGRESS all the time is hardly ever seen to have read all */
     }
-    int r = p->queue ? -EAGAIN : fdlist_send(p->fd, w->buffer, w->used, NULL);
+    int r = p->queue ? -EAGAIN : transmit(p, w->buffer, w->used, NULL);
     if (r == -EAGAIN && mode == SEND_QUEUED)
         enqueue(p, w);
     else if (r < 0 && r != -EAGAIN)
         peer_doom(p);
 }
 
-/* Whether this peer, and its user, may have `more` descriptors under way: 0, -EBUSY or -EDQUOT. */
-static int charge_fds(struct ipc_peer *p, unsigned more) {
-    struct ipc_server *s = p->server;
-    struct account *a = p->account;
-    if (p->unread_fds + more > UNREAD_FDS_MAX && unread_bytes(p) == 0)
+static void look_at(struct ipc_peer *p, uint64_t now) {
+    int unread = unread_bytes(p);
+    if (unread == 0) {
         refund_fds(p);
-    if (p->unread_fds + more > UNREAD_FDS_MAX)
+    } else if (!p->unread_ns || unread < p->unread_bytes) {
+        p->unread_ns = now;
+        p->unread_bytes = unread;
+    }
+}
+
+/* The one that holds most of the user's peers that do not read, or NULL. */
+static struct ipc_peer *worst_of(const struct ipc_server *s, const struct account *a, uint64_t now) {
+    struct ipc_peer *worst = NULL;
+    for (struct ipc_peer *p = s->peers; p; p = p->next)
+        if (p->account == a && p->unread_ns && now - p->unread_ns >= s->unread_ns_max &&
+            (!worst || p->unread_fds > worst->unread_fds))
+            worst = p;
+    return worst;
+}
+
+static bool fits(const struct ipc_peer *p, unsigned more) {
+    return p->account->unread_fds + more <= p->server->unread_fds_uid_max;
+}
+
+static void make_room(struct ipc_peer *p, unsigned more) {
+    struct ipc_server *s = p->server;
+    struct ipc_peer *worst;
+    uint64_t now = clock_now();
+    for (struct ipc_peer *q = s->peers; q; q = q->next)
+        if (q->account == p->account && q->unread_fds > 0)
+            look_at(q, now);
+    while (!fits(p, more) && (worst = worst_of(s, p->account, now))) {
+        peer_refuse(worst, 0, HEARTH_E_BUSY, "the descriptors it was sent are not read, and others need theirs");
+        peer_doom(worst); /* whether that is read or not */
+        refund_fds(worst);
+    }
+}
+
+int send_charge_fds(struct ipc_peer *p, unsigned count) {
+    if (p->queue)
+        return -EAGAIN;
+    if (p->unread_fds + count > UNREAD_FDS_MAX && unread_bytes(p) == 0)
+        refund_fds(p);
+    if (p->unread_fds + count > UNREAD_FDS_MAX)
         return -EBUSY;
-    if (a->unread_fds + more > s->unread_fds_uid_max)
-        for (struct ipc_peer *q = s->peers; q; q = q->next)
-            if (q->account == a && q->unread_fds > 0 && unread_bytes(q) == 0)
-                refund_fds(q);
-    if (a->unread_fds + more > s->unread_fds_uid_max)
+    if (!fits(p, count))
+        make_room(p, count);
+    if (p->doomed || !fits(p, count))
         return -EDQUOT;
-    p->unread_fds += more;
-    a->unread_fds += more;
+    p->unread_fds += count;
+    p->account->unread_fds += count;
     return 0;
 }
 
 int send_fds(struct ipc_peer *p, const struct fdlist *fds) {
     const struct wire_out *w = &p->server->out;
     unsigned count = (unsigned)fds->count;
-    if (p->doomed || p->closing)
-        return 0;
-    if (p->queue)
-        return -EAGAIN;
-    int r = charge_fds(p, count);
-    if (r < 0)
-        return r;
-    r = fdlist_send(p->fd, w->buffer, w->used, fds);
+    int r = transmit(p, w->buffer, w->used, fds);
     if (r == 0)
         return 0;
     p->unread_fds -= count;
@@ -150,7 +193,7 @@ int send_fds(struct ipc_peer *p, const struct fdlist *fds) {
 
 void send_flush(struct ipc_peer *p) {
     for (int i = 0; p->queue && i < FLUSH_A_TURN; i++) {
-        int r = fdlist_send(p->fd, p->queue->data, p->queue->bytes, NULL);
+        int r = transmit(p, p->queue->data, p->queue->bytes, NULL);
         if (r == -EAGAIN)
             return;
         if (r < 0) {

@@ -18,6 +18,7 @@
 
 #define PEERS_MAX 1024u
 #define HELLO_NS (10 * NS_PER_S)
+#define UNREAD_NS_MAX (5 * NS_PER_S)
 
 /* How many descriptors may be under way to one user's clients: a quarter of what the kernel allows us in all. */
 static unsigned unread_fds_limit(void) {
@@ -53,6 +54,7 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
     TAILQ_INIT(&s->silent);
     s->hello_ns = HELLO_NS;
     s->unread_fds_uid_max = unread_fds_limit();
+    s->unread_ns_max = UNREAD_NS_MAX;
     s->epoll = *options->epoll;
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->pause = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);

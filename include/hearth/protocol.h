@@ -16,7 +16,8 @@
  *
  * File descriptors travel from daemon to client only. A client that sends any is disconnected, as is one that sends
  * what this file does not allow; the daemon says why in an ERROR first where it can. A client must read a reply
- * that carries descriptors before it asks for more: unread descriptors are bounded per connection and per user.
+ * that carries descriptors before it asks for more: unread descriptors are bounded per connection and per user, and one
+ * that reads nothing for some seconds, while others are refused theirs for that, is disconnected.
  *
  * A hang-up ends all leases of the connection. The peer's identity is SO_PEERCRED's, at connect.
  *

@@ -4,6 +4,7 @@ that they held and serves on. (test_daemon.py has the steps packet by packet.)""
 import contextlib
 import os
 import random
+import resource
 import socket
 import struct
 import subprocess
@@ -12,7 +13,7 @@ import packets
 import pytest
 from conftest import DEADLINE, wait_until
 from packets import Client, make_safetensors
-from vitals import contents, good, guard, guarded, worker  # noqa: F401  (fixtures)
+from vitals import close_all, contents, good, guard, guarded, worker  # noqa: F401  (fixtures)
 
 
 @pytest.mark.parametrize("stage", ["connected", "loading", "loaded", "attached"])
@@ -55,6 +56,33 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(bin_dir, daemon):
         for command in ("ls", "status", "stop"):
             subprocess.run([bin_dir / "hearth", command], env=daemon.env, timeout=DEADLINE, check=True)
         assert daemon.process.wait(DEADLINE) == 0
+
+
+def test_who_leaves_descriptors_unread_keeps_nobody_from_theirs(make_daemon, tmp_path):
+    """More than may be under way to one user's clients; each asks for more than one of them may have."""
+    daemon = make_daemon(preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for i in range(300):
+        make_safetensors(folder / f"{i}.safetensors", 64)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(daemon.socket))
+        id_ = client.load(folder)["id"]
+        for _ in range(30):
+            idle = stack.enter_context(Client(daemon.socket))
+            for _ in range(10):
+                idle.send(packets.ATTACH, struct.pack("<QII", id_, packets.ALL, 0))
+
+        def attached():
+            try:
+                close_all(client.attach(id_))
+            except packets.Refused as error:
+                assert error.code == "busy"
+                return False
+            return True
+
+        wait_until(attached, "there is room for who reads", 30)
+        assert all(attached() for _ in range(100))
 
 
 def valid_packets(ref):

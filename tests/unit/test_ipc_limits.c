@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "ipc_fixture.h"
+#include "util/clock.h"
 
 /* Sends a request while the socket takes it. */
 static bool try_ask(struct fixture *f, int fd, enum hearth_msg_type type, uint32_t serial) {
@@ -222,6 +223,97 @@ static void unread_descriptors_are_bounded_per_user_and_the_idle_do_not_count(vo
     for (unsigned i = 0; i < 8; i++)
         if (i != 1)
             close(fds[i]);
+}
+
+/* As if all that has happened was `ns` ago. */
+static void time_passes(struct fixture *f, uint64_t ns) {
+    for (struct ipc_peer *p = f->server->peers; p; p = p->next)
+        p->unread_ns -= p->unread_ns ? ns : 0;
+}
+
+static void who_reads_no_descriptors_makes_room_for_who_does(void **state) {
+    struct fixture *f = *state;
+    int idle[3];
+    f->attach = HEARTH_PACKET_FDS_MAX;
+    start(f);
+    f->server->unread_fds_uid_max = 4 * HEARTH_PACKET_FDS_MAX;
+    for (unsigned i = 0; i < 3; i++) {
+        idle[i] = greet(f);
+        ask(f, idle[i], HEARTH_MSG_ATTACH, 2);
+    }
+    ask(f, idle[1], HEARTH_MSG_ATTACH, 3); /* this one holds most */
+    int fd = greet(f);
+    ask(f, fd, HEARTH_MSG_ATTACH, 2);
+    expect_error(f, fd, 2, HEARTH_E_BUSY);
+    time_passes(f, 4 * NS_PER_S);
+    ask(f, idle[1], HEARTH_MSG_STATUS, 4); /* asking is not reading */
+    ask(f, fd, HEARTH_MSG_ATTACH, 3);
+    expect_error(f, fd, 3, HEARTH_E_BUSY);
+    time_passes(f, 1 * NS_PER_S);
+    ask(f, fd, HEARTH_MSG_ATTACH, 4);
+    assert_int_equal(reply(f, fd), HEARTH_MSG_ATTACHED);
+    assert_int_equal(ipc_server_peers(f->server), 3);
+    assert_int_equal(f->server->accounts->unread_fds, 3 * HEARTH_PACKET_FDS_MAX);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(reply(f, idle[1]), HEARTH_MSG_ATTACHED);
+    assert_int_equal(reply(f, idle[1]), HEARTH_MSG_STATUS_REPLY);
+    expect_error(f, idle[1], 0, HEARTH_E_BUSY);
+    expect_end(f, idle[1]);
+    assert_int_equal(reply(f, idle[0]), HEARTH_MSG_ATTACHED); /* one was enough */
+    close(fd);
+    for (unsigned i = 0; i < 3; i++)
+        close(idle[i]);
+}
+
+static void who_asks_for_more_and_reads_nothing_is_ended_itself(void **state) {
+    struct fixture *f = *state;
+    f->attach = HEARTH_PACKET_FDS_MAX;
+    start(f);
+    f->server->unread_fds_uid_max = HEARTH_PACKET_FDS_MAX;
+    int fd = greet(f);
+    for (uint32_t serial = 2; serial < 4; serial++) {
+        ask(f, fd, HEARTH_MSG_ATTACH, serial);
+        turn(f);
+    }
+    time_passes(f, 5 * NS_PER_S);
+    ask(f, fd, HEARTH_MSG_ATTACH, 4);
+    turn(f);
+    assert_false(f->sent);
+    assert_int_equal(ipc_server_peers(f->server), 0);
+    close(fd);
+}
+
+/* Whatever is unread at the moments at which it is looked at. */
+static void who_reads_slowly_keeps_its_connection(void **state) {
+    struct fixture *f = *state;
+    f->attach = HEARTH_PACKET_FDS_MAX;
+    start(f);
+    f->server->unread_fds_uid_max = 2 * HEARTH_PACKET_FDS_MAX;
+    int slow = greet(f), fd = greet(f);
+    for (uint32_t serial = 2; serial < 4; serial++)
+        ask(f, slow, HEARTH_MSG_ATTACH, serial);
+    turn(f);
+    for (uint32_t i = 0; i < 20; i++) {
+        ask(f, fd, HEARTH_MSG_ATTACH, i + 2);
+        expect_error(f, fd, i + 2, HEARTH_E_BUSY);
+        time_passes(f, 5 * NS_PER_S);
+        if (i % 2) /* it gets more than it reads */
+            for (uint32_t k = 0; k < 3; k++)
+                ask(f, slow, HEARTH_MSG_STATUS, 100);
+        assert_true(reply(f, slow) > 0);
+        if (i % 2) {
+            ask(f, slow, HEARTH_MSG_STATUS, 100);
+            turn(f);
+        }
+    }
+    assert_int_equal(ipc_server_peers(f->server), 2);
+    int type;
+    while ((type = reply(f, slow)) != -EAGAIN)
+        assert_true(type > 0);
+    ask(f, fd, HEARTH_MSG_ATTACH, 100);
+    assert_int_equal(reply(f, fd), HEARTH_MSG_ATTACHED);
+    close(slow);
+    close(fd);
 }
 
 static void descriptors_behind_queued_replies_are_refused_not_held(void **state) {
@@ -455,6 +547,9 @@ int main(void) {
         ipc_test(progress_is_dropped_and_leaves_room_for_replies),
         ipc_test(unread_descriptors_are_bounded_per_connection),
         ipc_test(unread_descriptors_are_bounded_per_user_and_the_idle_do_not_count),
+        ipc_test(who_reads_no_descriptors_makes_room_for_who_does),
+        ipc_test(who_asks_for_more_and_reads_nothing_is_ended_itself),
+        ipc_test(who_reads_slowly_keeps_its_connection),
         ipc_test(descriptors_behind_queued_replies_are_refused_not_held),
         ipc_test(the_kernels_limit_fails_one_reply_and_no_more),
         ipc_test(requests_under_way_are_bounded),
