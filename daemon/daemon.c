@@ -145,6 +145,7 @@ static int listen_somewhere(struct daemon *d, const char *socket, int passed, st
     return passed >= 0 ? ipc_server_adopt(d->server, passed, err) : ipc_server_listen(d->server, socket, 0600, err);
 }
 
+/* The socket is made before any thread is: that sets the umask for a moment. */
 static int start(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
     const struct options *o = &d->options;
     const struct engine_options engine = {.reader = o->reader,

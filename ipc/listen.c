@@ -5,7 +5,8 @@
  * as long as it listens; both files go together. What no lock protects against, a socket that a service manager or
  * another program listens on, is found by connecting to it.
  *
- * The file has its mode before listen(): until then every connect() is refused.
+ * The file is made with its mode, by the umask: a chmod() behind bind() would follow what somebody else who may write
+ * to the directory puts in its place. And nobody gets in before listen(): until then every connect() is refused.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -113,6 +114,15 @@ static int watch_listener(struct ipc_server *s, int fd, struct hearth_error *err
     return 0;
 }
 
+static int bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode) {
+    mode_t before = umask(0777 & ~mode); /* a socket is made with 0777 less this */
+    int r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
+    int saved = errno;
+    umask(before);
+    errno = saved;
+    return r;
+}
+
 static int make_socket(struct ipc_server *s, const struct sockaddr_un *address, mode_t mode, struct hearth_error *err) {
     const char *path = address->sun_path;
     struct stat st;
@@ -122,13 +132,11 @@ static int make_socket(struct ipc_server *s, const struct sockaddr_un *address, 
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return error_errno(err, errno, "a socket cannot be made");
-    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 || lstat(path, &st) < 0)
+    if (bind_with_mode(fd, address, mode) < 0 || lstat(path, &st) < 0)
         return failed(err, errno, path, "the socket file cannot be made");
     s->remove_path = true;
     s->device = st.st_dev;
     s->inode = st.st_ino;
-    if (chmod(path, mode) < 0)
-        return failed(err, errno, path, "the socket file cannot be given its mode");
     if (listen(fd, BACKLOG) < 0)
         return failed(err, errno, path, "the socket does not listen");
     r = watch_listener(s, fd, err);

@@ -79,8 +79,9 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
 struct ipc_server *ipc_server_free(struct ipc_server *s);
 
 /* Makes and listens on a socket file with this mode, with PATH.lock beside it; the server's end removes both. A stale
- * socket (nobody answers) is replaced; a living one is refused. One listener a server. Errors: BUSY (another daemon has
- * it), DENIED, NOT_FOUND (no such directory), INVALID (path too long, relative, or taken by another file). */
+ * socket (nobody answers) is replaced; a living one is refused. One listener a server. It sets the umask, which is the
+ * whole process's, for a moment: call it before there are other threads that make files. Errors: BUSY (another daemon
+ * has it), DENIED, NOT_FOUND (no such directory), INVALID (path too long, relative, or taken by another file). */
 int ipc_server_listen(struct ipc_server *s, const char *path, mode_t mode, struct hearth_error *err);
 /* Takes over a listening socket (socket activation); on failure it stays the caller's. Errors: INVALID when it is not a
  * listening SOCK_SEQPACKET. */

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 
 #include "ipc_fixture.h"
@@ -47,6 +48,43 @@ static void the_socket_has_the_mode_asked_for_whatever_the_umask(void **state) {
         f->server = loop_server_free(f->server);
         assert_int_equal(access(f->path, F_OK), -1);
     }
+}
+
+/* What happens to the socket file the moment it is there, if anything: a link takes its place. */
+static const char *link_to;
+
+int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t length) {
+    int r = (int)syscall(SYS_bind, fd, address.__sockaddr__, length);
+    if (r == 0 && link_to) {
+        assert_int_equal(unlink(address.__sockaddr_un__->sun_path), 0);
+        assert_int_equal(symlink(link_to, address.__sockaddr_un__->sun_path), 0);
+    }
+    return r;
+}
+
+static void what_is_put_in_the_sockets_place_keeps_its_mode(void **state) {
+    struct fixture *f = *state;
+    char victim[80];
+    struct stat st;
+    snprintf(victim, sizeof(victim), "%s/victim", f->dir);
+    close(open(victim, O_CREAT | O_RDWR | O_CLOEXEC, 0640));
+    assert_int_equal(chmod(victim, 0640), 0);
+    f->server = new_server(f);
+    link_to = victim;
+    (void)ipc_server_listen(f->server, f->path, 0666, NULL);
+    link_to = NULL;
+    assert_int_equal(stat(victim, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+    f->server = ipc_server_free(f->server);
+    unlink(f->path);
+    assert_int_equal(unlink(victim), 0);
+}
+
+static void the_umask_is_what_it_was(void **state) {
+    struct fixture *f = *state;
+    mode_t before = umask(027);
+    start(f);
+    assert_int_equal(umask(before), 027);
 }
 
 static void a_second_server_is_refused_and_harms_nothing(void **state) {
@@ -498,6 +536,8 @@ static void without_even_a_reserve_accepting_pauses_and_goes_on(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         ipc_test(the_socket_has_the_mode_asked_for_whatever_the_umask),
+        ipc_test(what_is_put_in_the_sockets_place_keeps_its_mode),
+        ipc_test(the_umask_is_what_it_was),
         ipc_test(a_second_server_is_refused_and_harms_nothing),
         ipc_test(a_server_that_holds_no_lock_is_found_by_connecting),
         ipc_test(a_stale_socket_is_replaced),
