@@ -138,6 +138,13 @@ int index_set_format(struct index_builder *b, uint32_t file, const char *format,
 
 int index_add_tensor(struct index_builder *b, const struct index_tensor_args *t, struct hearth_error *err) {
     unsigned dtype;
+    if (t->n_dims > HEARTH_DIMS_MAX) {
+        error_set(err, HEARTH_E_MALFORMED, "a tensor with too many dimensions");
+        error_at(err, file_path(b, t->file), t->where);
+        error_expected(err, "at most %u", HEARTH_DIMS_MAX);
+        error_found(err, "%u", t->n_dims);
+        return HEARTH_E_MALFORMED;
+    }
     int r = intern(b, t->dtype, &dtype, err);
     if (r != 0)
         return r;

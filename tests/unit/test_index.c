@@ -88,6 +88,24 @@ static void a_name_may_come_once_in_a_file(void **state) {
     index_builder_free(b);
 }
 
+/* A record counts them in 16 bits: 65,537 must not become one. */
+static void a_tensor_of_too_many_dimensions_is_refused(void **state) {
+    (void)state;
+    static const uint64_t dims[UINT16_MAX + 2];
+    static const uint32_t too_many[] = {HEARTH_DIMS_MAX + 1, UINT16_MAX + 2};
+    struct index_builder *b = builder(1);
+    struct index_tensor_args t = {.dtype = "U8", .dims = dims, .where = 7};
+    for (size_t i = 0; i < sizeof(too_many) / sizeof(too_many[0]); i++) {
+        t.n_dims = too_many[i];
+        assert_int_equal(index_add_tensor(b, &t, &err), HEARTH_E_MALFORMED);
+        assert_string_equal(err.file, "f0");
+        assert_int_equal(err.offset, 7);
+    }
+    t.n_dims = HEARTH_DIMS_MAX;
+    assert_int_equal(index_add_tensor(b, &t, &err), 0);
+    index_builder_free(b);
+}
+
 static struct hearth_index_header *sample(void) {
     struct memory_file f[3] = {
         safetensors("a/m.safetensors",
@@ -244,6 +262,7 @@ int main(void) {
         cmocka_unit_test(tensors_ascend_by_name_and_file),
         cmocka_unit_test(names_made_to_defeat_the_sort_come_out_right),
         cmocka_unit_test(a_name_may_come_once_in_a_file),
+        cmocka_unit_test(a_tensor_of_too_many_dimensions_is_refused),
         cmocka_unit_test(a_damaged_index_is_refused_or_still_safe_to_use),
         cmocka_unit_test(an_index_cut_short_or_made_longer_is_refused),
         cmocka_unit_test(every_rule_is_kept),
