@@ -49,7 +49,7 @@ static int make_manifest(const struct artifact *a, int *out, struct hearth_error
     for (size_t i = 0; r == 0 && i < a->n_files; i++)
         r = index_add_file(b, a->files[i].path, a->files[i].role, a->files[i].identity.bytes, err);
     for (size_t i = 0; r == 0 && i < a->n_skipped; i++)
-        r = index_add_finding(b, "skipped", a->skipped[i].path, UINT64_MAX, a->skipped[i].reason, err);
+        r = index_add_skipped(b, a->skipped[i].path, a->skipped[i].reason, err);
     r = r ? r : index_sort(b, err);
     if (r != 0)
         return r;

@@ -204,11 +204,31 @@ int index_add_finding(struct index_builder *b, const char *code, const char *fil
     return 0;
 }
 
-bool index_has_finding(const struct index_builder *b, const char *code, const char *file) {
-    const struct hearth_index_finding *f = b->findings.data;
-    for (size_t i = 0; i < b->findings.count; i++)
-        if (strcmp(index_string(b, f[i].code), code) == 0 && strcmp(index_string(b, f[i].file), file) == 0)
+static const char *finding_path(const struct index_builder *b, size_t i) {
+    return index_string(b, ((const struct hearth_index_finding *)b->findings.data)[i].file);
+}
+
+int index_add_skipped(struct index_builder *b, const char *path, const char *reason, struct hearth_error *err) {
+    size_t n = b->n_skipped;
+    if (n != b->findings.count || (n > 0 && strcmp(finding_path(b, n - 1), path) > 0))
+        return error_set(err, HEARTH_E_SYSTEM, "the files that were left out are not listed in order");
+    int r = index_add_finding(b, "skipped", path, HEARTH_NO_OFFSET, reason, err);
+    b->n_skipped += r == 0;
+    return r;
+}
+
+bool index_was_skipped(const struct index_builder *b, const char *path) {
+    size_t low = 0, high = b->n_skipped;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int c = strcmp(finding_path(b, middle), path);
+        if (c == 0)
             return true;
+        if (c < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
     return false;
 }
 

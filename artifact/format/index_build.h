@@ -66,7 +66,10 @@ int index_add_meta(struct index_builder *b, struct hearth_str key, struct hearth
                    uint64_t where, struct hearth_error *err);
 int index_add_finding(struct index_builder *b, const char *code, const char *file, uint64_t offset, const char *message,
                       struct hearth_error *err);
-bool index_has_finding(const struct index_builder *b, const char *code, const char *file);
+/* The finding "skipped", of a file that selection left out. They come before all other findings and ascend by path. */
+int index_add_skipped(struct index_builder *b, const char *path, const char *reason, struct hearth_error *err);
+/* Is there one? By binary search: what is asked for comes from files, as often as they like. */
+bool index_was_skipped(const struct index_builder *b, const char *path);
 
 /* Sorts tensors by (name, file); refuses tensors and metadata keys that one file has twice. */
 int index_sort(struct index_builder *b, struct hearth_error *err);

@@ -29,8 +29,9 @@ struct index_builder {
     struct table tensors;  /* struct index_draft */
     struct table dims;     /* uint64_t */
     struct table metadata; /* struct meta_draft */
-    struct table findings; /* struct hearth_index_finding */
+    struct table findings; /* struct hearth_index_finding; first those of index_add_skipped() */
     struct table pool;     /* char; begins with a NUL, which is the empty string */
+    size_t n_skipped;
     struct sort_item *order;
     uint64_t bytes;
     unsigned n_dtypes;

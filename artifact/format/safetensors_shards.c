@@ -107,7 +107,7 @@ static int find_shard(struct mapping *m) {
     if (strcmp(path, m->path) == 0)
         return 0;
     const struct format_file *f = bsearch(path, m->in->files, m->in->n_files, sizeof(*f), compare_path);
-    if (!f && !index_has_finding(m->b, "skipped", path)) {
+    if (!f && !index_was_skipped(m->b, path)) {
         format_refuse(m->in, m->file, j->at, m->err, RULE, "the shard \"%s\" is missing", shown);
         error_hint(m->err, "was the download cut off? Fetch the missing file, or load the shards without their index");
         return HEARTH_E_MALFORMED;

@@ -56,8 +56,7 @@ static int begin(const struct manifest *m, struct index_builder *b, struct forma
     }
     for (uint64_t i = 0; r == 0 && i < m->header->findings.count; i++) {
         const struct hearth_index_finding *f = &m->findings[i];
-        r = index_add_finding(b, m->pool + f->code.offset, m->pool + f->file.offset, f->offset,
-                              m->pool + f->message.offset, err);
+        r = index_add_skipped(b, m->pool + f->file.offset, m->pool + f->message.offset, err);
     }
     return r;
 }

@@ -46,7 +46,7 @@ static struct hearth_index_header *parse_files(const struct memory_file *files, 
         assert_int_equal(index_add_file(b, list[i].path, list[i].role, list[i].bytes, NULL), 0);
     }
     if (skipped)
-        assert_int_equal(index_add_finding(b, "skipped", skipped, UINT64_MAX, "left out", NULL), 0);
+        assert_int_equal(index_add_skipped(b, skipped, "left out", NULL), 0);
     struct format_input in = {.files = list, .n_files = n, .read = memory_read, .user = (void *)files};
     int r = format_parse(&in, b, err);
     assert_int_equal(r, err->code);

@@ -88,6 +88,28 @@ static void a_name_may_come_once_in_a_file(void **state) {
     index_builder_free(b);
 }
 
+static void a_file_that_was_left_out_is_found_among_many(void **state) {
+    (void)state;
+    struct index_builder *b = builder(0);
+    char path[16];
+    assert_false(index_was_skipped(b, "0001"));
+    for (unsigned n = 0; n < 101; n++) {
+        for (unsigned i = 0; i <= n + 1; i++) {
+            snprintf(path, sizeof(path), "%04u", 2 * i);
+            assert_int_equal(index_was_skipped(b, path), i < n);
+            snprintf(path, sizeof(path), "%04u", 2 * i + 1);
+            assert_false(index_was_skipped(b, path));
+        }
+        snprintf(path, sizeof(path), "%04u", 2 * n);
+        assert_int_equal(index_add_skipped(b, path, "left out", &err), 0);
+    }
+    assert_int_equal(index_add_skipped(b, "0003", "out of order", &err), HEARTH_E_SYSTEM);
+    assert_int_equal(index_add_finding(b, "unmapped", "9998", UINT64_MAX, "another matter", &err), 0);
+    assert_false(index_was_skipped(b, "9998"));
+    assert_int_equal(index_add_skipped(b, "9999", "too late", &err), HEARTH_E_SYSTEM);
+    index_builder_free(b);
+}
+
 /* A record counts them in 16 bits: 65,537 must not become one. */
 static void a_tensor_of_too_many_dimensions_is_refused(void **state) {
     (void)state;
@@ -262,6 +284,7 @@ int main(void) {
         cmocka_unit_test(tensors_ascend_by_name_and_file),
         cmocka_unit_test(names_made_to_defeat_the_sort_come_out_right),
         cmocka_unit_test(a_name_may_come_once_in_a_file),
+        cmocka_unit_test(a_file_that_was_left_out_is_found_among_many),
         cmocka_unit_test(a_tensor_of_too_many_dimensions_is_refused),
         cmocka_unit_test(a_damaged_index_is_refused_or_still_safe_to_use),
         cmocka_unit_test(an_index_cut_short_or_made_longer_is_refused),

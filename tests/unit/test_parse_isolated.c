@@ -198,6 +198,35 @@ static void a_refusal_names_the_file_and_the_offset(void **state) {
     assert_int_equal(parse_isolated(&f->request, &f->index_fd, NULL), HEARTH_E_MALFORMED);
 }
 
+/* Each entry of the map asks whether another file was left out: with a search through all of them for each, the
+ * parser's time is over long before the map is. */
+static void a_long_map_to_many_files_left_out_is_read_in_time(void **state) {
+    enum { SKIPPED = 50000, ENTRIES = 200000 };
+    struct fixture *f = *state;
+    struct artifact_skipped *skipped = calloc(SKIPPED, sizeof(*skipped));
+    char(*paths)[16] = calloc(SKIPPED, sizeof(*paths));
+    char *map = malloc(64 + ENTRIES * 40);
+    assert_true(skipped && paths && map);
+    for (unsigned i = 0; i < SKIPPED; i++) {
+        snprintf(paths[i], sizeof(paths[i]), "s%05u", i);
+        skipped[i] = (struct artifact_skipped){paths[i], "left out"};
+    }
+    size_t n = (size_t)sprintf(map, "{\"weight_map\":{");
+    for (unsigned i = 0; i < ENTRIES; i++)
+        n += (size_t)sprintf(map + n, "%s\"t%u\":\"%s\"", i ? "," : "", i, paths[SKIPPED - 1 - i % 2]);
+    n += (size_t)sprintf(map + n, "}}");
+    f->artifact.skipped = skipped;
+    f->artifact.n_skipped = SKIPPED;
+    f->request.helper = REAL;
+    add_file(f, "m.safetensors.index.json", map, n);
+    if (parse(f) != 0)
+        fail_msg("%s", f->err.message);
+    assert_int_equal(f->index->findings.count, SKIPPED);
+    free(skipped);
+    free(paths);
+    free(map);
+}
+
 static void an_artifact_of_no_files_known_is_held_whole(void **state) {
     struct fixture *f = *state;
     f->request.helper = REAL;
@@ -390,6 +419,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST_CASE(the_real_helper_makes_the_index_of_an_artifact),
         TEST_CASE(a_refusal_names_the_file_and_the_offset),
+        TEST_CASE(a_long_map_to_many_files_left_out_is_read_in_time),
         TEST_CASE(an_artifact_of_no_files_known_is_held_whole),
         TEST_CASE(a_parser_may_read_a_tail_and_a_middle),
         TEST_CASE(waiting_for_ranges_is_not_the_parsers_time),
