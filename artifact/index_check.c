@@ -9,7 +9,8 @@
  * - Files: paths are relative, without empty, "." or ".." parts, and unique; roles and states are known values; the sum
  *   of the sizes is the header's.
  * - Tensors: strictly ascending by (name, file); the file exists and holds [offset, offset + bytes); dims are in the
- *   table, at most HEARTH_DIMS_MAX.
+ *   table, at most HEARTH_DIMS_MAX; with a dtype of known size (artifact/format/index_dtype.h) they make up exactly
+ *   `bytes`, since a client may go by either.
  * - Metadata and findings: the file exists; a code is not empty.
  *
  * Time: linear in the size of the index, but for sorting the paths.
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "artifact/format/index_dtype.h"
 #include "artifact/parse.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -33,6 +35,7 @@ struct view {
     const struct hearth_index_tensor *tensors;
     const struct hearth_index_meta *metadata;
     const struct hearth_index_finding *findings;
+    const uint64_t *dims;
     const char *pool;
     uint64_t text_left; /* what the strings may still take of the pool */
     struct hearth_error *err;
@@ -92,6 +95,7 @@ static int check_header(struct view *v) {
         return refuse(v, UINT64_MAX, "files and tensors can be numbered");
     v->files = files;
     v->tensors = tensors;
+    v->dims = dims;
     v->metadata = metadata;
     v->findings = findings;
     v->pool = pool;
@@ -176,7 +180,20 @@ static bool ascending(const struct view *v, const struct hearth_index_tensor *a,
     return c < 0 || (c == 0 && a->file < b->file);
 }
 
+/* Multiplied in the order of the dimensions and refused where that overflows, as a reader of safetensors does: a zero
+ * that comes later mends nothing. */
+static bool size_ok(const struct view *v, const struct hearth_index_tensor *t, const struct dtype *dtype) {
+    const uint64_t *dims = v->dims + t->dims_first;
+    uint64_t bits = 1;
+    for (uint32_t i = 0; i < t->n_dims; i++)
+        if (__builtin_mul_overflow(bits, dims[i], &bits))
+            return false;
+    return !__builtin_mul_overflow(bits, (uint64_t)dtype->bits, &bits) && bits % 8 == 0 && bits / 8 == t->bytes;
+}
+
 static int check_tensors(struct view *v) {
+    struct hearth_str known = {0}; /* most tensors have the dtype of the one before */
+    const struct dtype *dtype = NULL;
     for (uint64_t i = 0; i < v->h.tensors.count; i++) {
         const struct hearth_index_tensor *t = &v->tensors[i];
         if (!text_ok(v, t->name) || !short_ok(v, t->dtype))
@@ -189,6 +206,12 @@ static int check_tensors(struct view *v) {
         if (t->n_dims > HEARTH_DIMS_MAX || t->dims_first > v->h.dims.count ||
             t->n_dims > v->h.dims.count - t->dims_first)
             return refuse(v, i, "a tensor's dimensions lie in their table");
+        if (i == 0 || t->dtype.offset != known.offset || t->dtype.length != known.length) {
+            known = t->dtype;
+            dtype = dtype_named(v->pool + known.offset, known.length);
+        }
+        if (dtype && !size_ok(v, t, dtype))
+            return refuse(v, i, "a tensor is as long as its dimensions and dtype say");
         if (i > 0 && !ascending(v, t - 1, t))
             return refuse(v, i, "tensors ascend by name and file");
     }

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "artifact/format/format.h"
+#include "artifact/format/index_dtype.h"
 #include "artifact/format/index_sort.h"
 #include "artifact/format/json_reader.h"
 #include "util/cleanup.h"
@@ -29,17 +30,6 @@
 #define HEADER_MAX UINT64_C(100000000)
 
 #define BAD_HEADER "InvalidHeaderDeserialization"
-
-static const struct dtype {
-    const char *name;
-    unsigned bits; /* of one element */
-} dtypes[] = {
-    {"BF16", 16},       {"F16", 16},        {"F32", 32},    {"F64", 64}, {"I64", 64},    {"I32", 32},
-    {"I16", 16},        {"I8", 8},          {"U8", 8},      {"BOOL", 8}, {"F8_E4M3", 8}, {"F8_E5M2", 8},
-    {"F8_E8M0", 8},     {"F8_E4M3FNUZ", 8}, {"U16", 16},    {"U32", 32}, {"U64", 64},    {"C64", 64},
-    {"F8_E5M2FNUZ", 8}, {"F6_E2M3", 6},     {"F6_E3M2", 6}, {"F4", 4},
-};
-#define N_DTYPES (sizeof(dtypes) / sizeof(dtypes[0]))
 
 struct reading {
     const struct format_input *in;
@@ -124,7 +114,7 @@ static int read_dtype(struct reading *r, unsigned *dtype) {
     enum json_token token = json_read(&r->json);
     if (token != JSON_TOKEN_STRING)
         return unexpected(r, token, "the text of a dtype");
-    for (unsigned i = 0; i < N_DTYPES; i++)
+    for (unsigned i = 0; i < DTYPES; i++)
         if (json_text_is(&r->json, dtypes[i].name)) {
             *dtype = i;
             return 0;

@@ -2,6 +2,7 @@
  * no damaged table passes unless it still keeps every rule. */
 #include <stdio.h>
 
+#include "artifact/format/index_dtype.h"
 #include "artifact/format/index_sort.h"
 #include "tests/unit/format_fixture.h"
 
@@ -160,8 +161,14 @@ static uint64_t walk(const struct hearth_index_header *h) {
         assert_int_equal(strlen(text_of(h, t[i].name)), t[i].name.length);
         assert_true(t[i].offset + t[i].bytes <= f[t[i].file].bytes);
         sum += strlen(text_of(h, t[i].dtype));
-        for (uint32_t k = 0; k < t[i].n_dims; k++)
+        const struct dtype *dtype = dtype_named(text_of(h, t[i].dtype), t[i].dtype.length);
+        uint64_t size = dtype ? dtype->bits / 8 : 0;
+        for (uint32_t k = 0; k < t[i].n_dims; k++) {
+            size *= dims[t[i].dims_first + k];
             sum += dims[t[i].dims_first + k];
+        }
+        if (dtype && dtype->bits >= 8)
+            assert_int_equal(size, t[i].bytes);
     }
     for (uint64_t i = 0; i < h->metadata.count; i++)
         sum += strlen(text_of(h, m[i].key)) + strlen(text_of(h, m[i].value)) + f[m[i].file].bytes;
@@ -232,6 +239,7 @@ static void every_rule_is_kept(void **state) {
     struct hearth_index_tensor *t = (void *)table_of(h, h->tensors);
     struct hearth_index_meta *m = (void *)table_of(h, h->metadata);
     struct hearth_index_finding *x = (void *)table_of(h, h->findings);
+    uint64_t *dims = (void *)table_of(h, h->dims), *of_w = dims + t[0].dims_first;
     assert_int_equal(index_check(h, bytes, &err), 0);
 #define BREAKS(field, value, rule)                                      \
     do {                                                                \
@@ -264,6 +272,14 @@ static void every_rule_is_kept(void **state) {
     BREAKS(t[0].bytes, UINT64_MAX, "inside its file");
     BREAKS(t[0].n_dims, 65, "dimensions");
     BREAKS(t[0].dims_first, UINT64_MAX, "dimensions");
+    BREAKS(t[0].bytes, 3, "dimensions and dtype");
+    BREAKS(t[0].n_dims, 0, "dimensions and dtype");
+    BREAKS(t[0].dtype, t[1].dtype, "dimensions and dtype");
+    BREAKS(of_w[0], 1, "dimensions and dtype");
+    BREAKS(of_w[0], 3, "dimensions and dtype");
+    BREAKS(of_w[0], 0, "dimensions and dtype");
+    BREAKS(of_w[0], UINT64_MAX / 2 + 3, "dimensions and dtype"); /* 2^64 and two elements of 16 bits */
+    BREAKS(of_w[0], (UINT64_C(1) << 60) + 2, "dimensions and dtype");
     BREAKS(t[1].file, 0, "ascend");
     BREAKS(t[2].name, t[0].name, "ascend");
     BREAKS(t[0].name.offset, UINT32_MAX, "name");
@@ -279,6 +295,19 @@ static void every_rule_is_kept(void **state) {
     free(h);
 }
 
+static void a_dtype_of_unknown_size_is_left_alone(void **state) {
+    (void)state;
+    struct hearth_index_header *h = sample();
+    struct hearth_index_tensor *t = (void *)table_of(h, h->tensors);
+    uint64_t *dims = (void *)table_of(h, h->dims);
+    memcpy((char *)text_of(h, t[0].dtype), "Q16", 3);
+    dims[t[0].dims_first] = UINT64_MAX;
+    dims[t[0].dims_first + 1] = UINT64_MAX;
+    if (index_check(h, (size_t)h->total_bytes, &err) != 0)
+        fail_msg("%s", err.message);
+    free(h);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensors_ascend_by_name_and_file),
@@ -289,6 +318,7 @@ int main(void) {
         cmocka_unit_test(a_damaged_index_is_refused_or_still_safe_to_use),
         cmocka_unit_test(an_index_cut_short_or_made_longer_is_refused),
         cmocka_unit_test(every_rule_is_kept),
+        cmocka_unit_test(a_dtype_of_unknown_size_is_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
