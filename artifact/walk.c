@@ -222,6 +222,12 @@ static int descend(struct walk *w, int dir_fd, const struct level *here, const s
         fd = openat(dir_fd, name_of(e->path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         fd = fd < 0 ? -errno : fd;
     }
+    if (fd == -EXDEV || fd == -ELOOP || fd == -ENOTDIR) { /* it was none of these when it was listed */
+        error_set(err, HEARTH_E_CHANGED, "a directory was replaced while the artifact was listed");
+        error_at_entry(w->artifact, e->path, err);
+        error_hint(err, "load it again once nothing writes to it");
+        return HEARTH_E_CHANGED;
+    }
     if (fd < 0)
         return fail_errno(w->artifact, e->path, -fd, "cannot open a directory", err);
     return walk_level(w, fd, &below, err);

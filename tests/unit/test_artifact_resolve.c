@@ -1,10 +1,44 @@
 /* artifact/resolve, artifact/walk, artifact/key: from a reference to files and the key of their generation. */
 #include "artifact_tree.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/un.h>
+
+static const struct tree *swap_in; /* NULL: nothing is swapped */
+static const char *swapped, *swapped_for;
+
+/* Instead of the C library's: between the listing of a directory and the opening of what is in it, anything may happen.
+ * The first listing that ends has `swapped` replaced by a link. */
+struct dirent *readdir(DIR *dir) {
+    static struct dirent *(*real)(DIR *);
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "readdir");
+    struct dirent *d = real(dir);
+    if (!d && swap_in) {
+        char aside[PATH_MAX];
+        snprintf(aside, sizeof(aside), "%s/aside", swap_in->root);
+        assert_int_equal(rename(at(swap_in, swapped), aside), 0);
+        tree_link(swap_in, swapped, swapped_for);
+        swap_in = NULL;
+        errno = 0;
+    }
+    return d;
+}
+
+static int resolve_and_swap(struct tree *t, const char *ref, const char *path, const char *target) {
+    swapped = path;
+    swapped_for = target;
+    swap_in = t;
+    int r = resolve(t, ref);
+    assert_null(swap_in);
+    assert_int_equal(remove(at(t, path)), 0);
+    assert_int_equal(rename(at(t, "aside"), at(t, path)), 0);
+    return r;
+}
 
 static void a_directory_becomes_its_sorted_files(void **state) {
     struct tree *t = *state;
@@ -129,6 +163,23 @@ static void links_that_lead_out_are_refused_by_name_and_target(void **state) {
     assert_failed(t, resolve(t, "m"), HEARTH_E_UNSAFE, "m/out");
     assert_int_equal(resolve_with(t, "m", NULL, "out"), 0);
     assert_string_equal(files_of(t), "ok");
+}
+
+static void a_directory_swapped_for_a_link_is_not_walked(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "secret/s", "s");
+    tree_file(t, "m/d/w", "1");
+    tree_file(t, "m/e/w", "1");
+    tree_link(t, "m/l", "d");
+    static const char *const targets[] = {"../secret", "/", "l", "d", "e", "d/w"};
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        assert_int_equal(resolve_and_swap(t, "m", "m/d", targets[i]), HEARTH_E_CHANGED);
+        assert_true(*t->err.file && *t->err.hint); /* m/d, or m/l that leads there: whichever is listed first */
+    }
+    for (size_t i = 0; i < 3; i++)
+        assert_failed(t, resolve_and_swap(t, "m", "m/l", targets[i]), HEARTH_E_CHANGED, "m/l");
+    assert_int_equal(resolve(t, "m"), 0);
+    assert_string_equal(files_of(t), "d/w e/w l/w");
 }
 
 static void links_that_lead_nowhere_are_refused(void **state) {
@@ -380,6 +431,7 @@ int main(void) {
         tree_test(a_reference_through_a_magic_link_is_refused),
         tree_test(links_that_stay_inside_are_followed),
         tree_test(links_that_lead_out_are_refused_by_name_and_target),
+        tree_test(a_directory_swapped_for_a_link_is_not_walked),
         tree_test(links_that_lead_nowhere_are_refused),
         tree_test(a_hugging_face_snapshot_leads_to_its_own_blobs),
         tree_test(a_hugging_face_snapshot_leads_nowhere_else),
