@@ -86,40 +86,49 @@ void place_deinit(struct place *p) {
     p->inside = NULL;
 }
 
+/* Inside the snapshot, or a file directly in the repository's blobs: 0 or -EXDEV. The repository is taken to be where
+ * it is now, for it may have moved. */
+static int check_in_repository(const struct place *p, int fd, const struct stat *st) {
+    static const char blobs[] = "blobs/";
+    _cleanup_free_ char *root = descriptor_path(p->repository);
+    _cleanup_free_ char *real = root ? descriptor_path(fd) : NULL;
+    if (!real)
+        return -errno;
+    size_t above = strlen(root), inside = strlen(p->inside);
+    if (strncmp(real, root, above) != 0 || real[above] != '/')
+        return -EXDEV;
+    const char *below = real + above + 1;
+    if (strncmp(below, p->inside, inside) == 0 && (below[inside] == '/' || below[inside] == '\0'))
+        return 0;
+    bool is_blob =
+        !S_ISDIR(st->st_mode) && strncmp(below, blobs, strlen(blobs)) == 0 && !strchr(below + strlen(blobs), '/');
+    return is_blob ? 0 : -EXDEV;
+}
+
+static int open_in_repository(const struct place *p, const char *path, int flags) {
+    char full[PATH_MAX];
+    if ((size_t)snprintf(full, sizeof(full), "%s/%s", p->inside, path) >= sizeof(full))
+        return -ENAMETOOLONG;
+    _cleanup_close_ int fd = open_beneath(p->repository, full, flags);
+    if (fd < 0)
+        return fd;
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    int r = check_in_repository(p, fd, &st);
+    return r < 0 ? r : steal_fd(&fd);
+}
+
 int place_open(const struct place *p, const char *path, int flags) {
     /* Without O_NONBLOCK the open of a fifo waits for its other end. */
     if (!(flags & O_PATH))
         flags |= O_NONBLOCK | O_NOCTTY;
-    if (p->repository < 0)
-        return open_beneath(p->directory, path, flags);
-    char full[PATH_MAX];
-    if ((size_t)snprintf(full, sizeof(full), "%s/%s", p->inside, path) >= sizeof(full))
-        return -ENAMETOOLONG;
-    return open_beneath(p->repository, full, flags);
-}
-
-/* Inside the snapshot, or a file directly in the repository's blobs. */
-static bool allowed_in_repository(const struct place *p, const char *real, const struct stat *st) {
-    static const char blobs[] = "blobs/";
-    size_t whole = strlen(p->real), root = (size_t)(p->inside - p->real);
-    if (strncmp(real, p->real, whole) == 0 && (real[whole] == '/' || real[whole] == '\0'))
-        return true;
-    return !S_ISDIR(st->st_mode) && strncmp(real, p->real, root) == 0 &&
-           strncmp(real + root, blobs, strlen(blobs)) == 0 && !strchr(real + root + strlen(blobs), '/');
+    return p->repository < 0 ? open_beneath(p->directory, path, flags) : open_in_repository(p, path, flags);
 }
 
 int place_stat(const struct place *p, const char *path, struct stat *st) {
     _cleanup_close_ int fd = place_open(p, path, O_PATH);
     if (fd < 0)
         return fd;
-    if (fstat(fd, st) < 0)
-        return -errno;
-    if (p->repository >= 0) {
-        _cleanup_free_ char *real = descriptor_path(fd);
-        if (!real)
-            return -errno;
-        if (!allowed_in_repository(p, real, st))
-            return -EXDEV;
-    }
-    return 0;
+    return fstat(fd, st) < 0 ? -errno : 0;
 }

@@ -25,8 +25,7 @@ int place_init(struct place *p, int directory);
 void place_deinit(struct place *p);
 
 /* Both follow links by the rules above and return -errno on failure: -EXDEV for a link that leads out, -ELOOP for links
- * in a circle. place_open() returns a close-on-exec descriptor; never blocks on a fifo or device. It tells where a link
- * leads by the bounds alone, so compare with what place_stat() said. */
+ * in a circle. place_open() returns a close-on-exec descriptor; never blocks on a fifo or device. */
 int place_stat(const struct place *p, const char *path, struct stat *st);
 int place_open(const struct place *p, const char *path, int flags);
 

@@ -265,6 +265,45 @@ static void a_hugging_face_snapshot_leads_nowhere_else(void **state) {
     assert_failed(t, resolve(t, HF COMMIT), HEARTH_E_UNSAFE, HF COMMIT "/l");
 }
 
+/* The repository holds other snapshots, which a link put there meanwhile must not bring in. */
+static void a_link_swapped_after_it_was_listed_leads_nowhere_else(void **state) {
+    struct tree *t = *state;
+    tree_file(t, HF "snapshots/c2/secret", "s");
+    tree_file(t, HF "snapshots/c2/sub/secret", "s");
+    tree_file(t, HF COMMIT "/sub/w", "1");
+    tree_link(t, HF COMMIT "/dir", "sub");
+    assert_failed(t, resolve_and_swap(t, HF COMMIT, HF COMMIT "/dir", "../c2"), HEARTH_E_CHANGED, HF COMMIT "/dir");
+    assert_failed(t, resolve_and_swap(t, HF COMMIT, HF COMMIT "/dir", "../../snapshots"), HEARTH_E_CHANGED,
+                  HF COMMIT "/dir");
+
+    /* The same file by another name: its identity does not tell. */
+    tree_file(t, HF "blobs/b", "x");
+    assert_int_equal(link(at(t, HF "blobs/b"), at(t, HF "snapshots/c2/b")), 0);
+    tree_link(t, HF COMMIT "/a", "../../blobs/b");
+    assert_int_equal(resolve(t, HF COMMIT), 0);
+    assert_string_equal(files_of(t), "a dir/w sub/w");
+    int fd;
+    assert_int_equal(artifact_open(t->artifact, 0, 0, &fd, &t->err), 0);
+    close(fd);
+    assert_int_equal(unlink(at(t, HF COMMIT "/a")), 0);
+    tree_link(t, HF COMMIT "/a", "../c2/b");
+    assert_failed(t, artifact_open(t->artifact, 0, 0, &fd, &t->err), HEARTH_E_CHANGED, HF COMMIT "/a");
+}
+
+static void a_hugging_face_repository_may_move_meanwhile(void **state) {
+    struct tree *t = *state;
+    tree_file(t, HF "blobs/b", "x");
+    tree_file(t, HF COMMIT "/w", "x");
+    tree_link(t, HF COMMIT "/a", "../../blobs/b");
+    assert_int_equal(resolve(t, HF COMMIT), 0);
+    assert_int_equal(rename(at(t, "hub"), at(t, "moved")), 0);
+    for (size_t i = 0; i < 2; i++) {
+        int fd;
+        assert_int_equal(artifact_open(t->artifact, i, 0, &fd, &t->err), 0);
+        close(fd);
+    }
+}
+
 static void without_a_repository_blobs_are_outside(void **state) {
     struct tree *t = *state;
     tree_file(t, "plain/blobs/b", "x");
@@ -435,6 +474,8 @@ int main(void) {
         tree_test(links_that_lead_nowhere_are_refused),
         tree_test(a_hugging_face_snapshot_leads_to_its_own_blobs),
         tree_test(a_hugging_face_snapshot_leads_nowhere_else),
+        tree_test(a_link_swapped_after_it_was_listed_leads_nowhere_else),
+        tree_test(a_hugging_face_repository_may_move_meanwhile),
         tree_test(without_a_repository_blobs_are_outside),
         tree_test(what_is_no_file_is_refused_unopened),
         tree_test(odd_names_are_kept_as_they_are),
