@@ -54,6 +54,7 @@ struct artifact {
     size_t n_files;
     struct artifact_skipped *skipped; /* sorted by path */
     size_t n_skipped;
+    uint64_t listed_bytes; /* of the paths and digest files that were met on the way: about what the heap held of it */
     uint8_t key[32]; /* SHA-256 over reference, files, identities, expected digests, selection and verify policy */
 };
 
@@ -74,15 +75,16 @@ struct artifact_request {
     uint32_t policy; /* anything that makes it another load (the verify policy); goes into the key */
 };
 
-#define ARTIFACT_FILES_MAX 100000u /* entries met on the way, those left out and directories included */
-#define ARTIFACT_DEPTH_MAX 32u     /* directories inside one another */
-#define ARTIFACT_PATTERN_MAX 4096u /* bytes of an include or exclude */
+#define ARTIFACT_FILES_MAX 100000u     /* entries met on the way, those left out and directories included */
+#define ARTIFACT_PATHS_MAX (32u << 20) /* bytes of their paths, the NULs included */
+#define ARTIFACT_DEPTH_MAX 32u         /* directories inside one another */
+#define ARTIFACT_PATTERN_MAX 4096u     /* bytes of an include or exclude */
 
-/* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, a digest for a file that is not there), UNSAFE (a link that
- * leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read as one), CHANGED (while it was
- * read), IO. */
+/* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, paths too long, a digest for a file that is not there),
+ * UNSAFE (a link that leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read as one),
+ * CHANGED (while it was read), IO. */
 int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err);
-/* Returns NULL; NULL is allowed. */
+/* Gives the memory of large ones back to the system. Returns NULL; NULL is allowed. */
 struct artifact *artifact_free(struct artifact *a);
 
 /* Bytes of memory that the lists above take, about. */

@@ -45,6 +45,7 @@ void digest_files_deinit(struct digest_files *f) {
 struct digest_source {
     char path[PATH_MAX]; /* for messages */
     struct digest_list list;
+    uint64_t bytes;
     bool missing;
 };
 
@@ -71,6 +72,7 @@ static int source_read(struct digest_source *s, const struct place *place, const
                        struct hearth_error *err) {
     s->list = (struct digest_list){0};
     s->missing = false;
+    s->bytes = 0;
     snprintf(s->path, sizeof(s->path), "%s/%s", place->real, name);
     struct stat st;
     int r = place_stat(place, name, &st);
@@ -87,6 +89,7 @@ static int source_read(struct digest_source *s, const struct place *place, const
     if (fd < 0)
         return fail_errno(s, -fd, err);
     size_t room = (size_t)st.st_size, length = 0;
+    s->bytes = room;
     _cleanup_free_ char *text = malloc(room + 1);
     if (!text)
         return error_set(err, HEARTH_E_NO_MEMORY, "no memory for a list of digests");
@@ -227,6 +230,7 @@ int digests_of_directory(struct artifact *a, const struct artifact_request *r, c
             continue;
         _cleanup_(source_deinit) struct digest_source s;
         int e = source_read(&s, &a->place, found->paths[i], false, err);
+        a->listed_bytes += s.bytes;
         if (e == 0) {
             const char *slash = strrchr(name, '/');
             e = stem ? apply_sidecar(file, slash ? slash + 1 : name, &s, err) : apply_sums(a, r, &s, err);
@@ -244,6 +248,7 @@ int digests_beside_file(struct artifact *a, const struct place *place, const cha
     if (strcmp(name, sums_name) != 0) {
         _cleanup_(source_deinit) struct digest_source sums;
         int e = source_read(&sums, place, sums_name, true, err);
+        a->listed_bytes += sums.bytes;
         for (size_t i = 0; e == 0 && i < sums.list.count; i++)
             if (strcmp(sums.list.lines[i].path, name) == 0)
                 e = expect(&a->files[0], &sums, &sums.list.lines[i], err);

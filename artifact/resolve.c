@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,6 +19,8 @@
 #include "util/error.h"
 #include "util/path.h"
 
+#define LARGE_BYTES (UINT64_C(1) << 20)
+
 DEFINE_CLEANUP(struct artifact *, cleanup_artifact, artifact_free)
 
 static int fail_errno(const char *ref, int sys_errno, const char *what, struct hearth_error *err) {
@@ -28,6 +31,12 @@ static int fail_errno(const char *ref, int sys_errno, const char *what, struct h
 
 static int no_memory(struct hearth_error *err) {
     return error_set(err, HEARTH_E_NO_MEMORY, "no memory for an artifact");
+}
+
+/* The C library keeps what is freed, all of it where anything that lives on was allocated behind it. */
+static void give_back(uint64_t listed_bytes) {
+    if (listed_bytes > LARGE_BYTES)
+        malloc_trim(0);
 }
 
 static int check_request(const struct artifact_request *r, struct hearth_error *err) {
@@ -101,10 +110,11 @@ static int resolve_file(struct artifact *a, int fd, const struct stat *st, struc
         return fail_errno(a->ref, -e, "the file's directory cannot be opened", err);
     a->is_file = true;
     a->opened_as = strdup(real_name);
-    if (!a->opened_as)
+    _cleanup_free_ char *path = strdup(name);
+    if (!a->opened_as || !path)
         return no_memory(err);
     size_t room = 0;
-    e = walk_add_file(a, &room, name, st, err);
+    e = walk_add_file(a, &room, &path, st, err);
     if (e == 0)
         e = digests_beside_file(a, &a->place, real_name, err);
     if (e == 0 && (strcmp(name, real_name) != 0 || strcmp(a->place.real, beside.real) != 0))
@@ -146,8 +156,10 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
         e = digests_of_request(a, r, err);
     if (e == 0)
         e = artifact_make_key(a, r, err);
-    if (e == 0)
+    if (e == 0) {
+        give_back(a->listed_bytes); /* what was of use on the way alone */
         *out = steal_ptr(&a);
+    }
     return e;
 }
 
@@ -173,6 +185,8 @@ struct artifact *artifact_free(struct artifact *a) {
     free(a->opened_as);
     free(a->ref);
     place_deinit(&a->place);
+    uint64_t listed_bytes = a->listed_bytes;
     free(a);
+    give_back(listed_bytes);
     return NULL;
 }

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 
@@ -79,7 +80,7 @@ static int fail_errno(const struct artifact *a, const char *path, int sys_errno,
     return r;
 }
 
-int walk_add_file(struct artifact *a, size_t *room, const char *path, const struct stat *st, struct hearth_error *err) {
+int walk_add_file(struct artifact *a, size_t *room, char **path, const struct stat *st, struct hearth_error *err) {
     if (!S_ISREG(st->st_mode)) {
         const char *kind = S_ISFIFO(st->st_mode)   ? "fifo"
                            : S_ISSOCK(st->st_mode) ? "socket"
@@ -87,26 +88,21 @@ int walk_add_file(struct artifact *a, size_t *room, const char *path, const stru
                            : S_ISDIR(st->st_mode)  ? "directory that was put there meanwhile"
                                                    : "device";
         error_set(err, HEARTH_E_UNSAFE, "only regular files can be loaded");
-        error_at_entry(a, path, err);
+        error_at_entry(a, *path, err);
         error_expected(err, "a regular file");
         error_found(err, "a %s", kind);
         error_hint(err, "remove it, or leave it out with --exclude");
         return HEARTH_E_UNSAFE;
     }
     struct artifact_file *grown = grow_array(a->files, a->n_files, room, sizeof(*grown));
-    char *copy = strdup(path);
-    if (grown)
-        a->files = grown;
-    if (!grown || !copy) {
-        free(copy);
+    if (!grown)
         return no_memory(err);
-    }
-    if (__builtin_add_overflow(a->bytes, (uint64_t)st->st_size, &a->bytes)) {
-        free(copy);
+    a->files = grown;
+    if (__builtin_add_overflow(a->bytes, (uint64_t)st->st_size, &a->bytes))
         return error_set(err, HEARTH_E_TOO_LARGE, "the files' sizes add up to more than 2^64 bytes");
-    }
-    a->files[a->n_files++] =
-        (struct artifact_file){.path = copy, .identity = identity_of_stat(st), .role = role_of(path)};
+    struct artifact_file *file = &a->files[a->n_files++];
+    *file = (struct artifact_file){.identity = identity_of_stat(st), .role = role_of(*path)};
+    file->path = steal_ptr(path);
     return 0;
 }
 
@@ -173,6 +169,22 @@ static int meet(struct walk *w, int dir_fd, const struct level *here, const stru
     return 0;
 }
 
+/* One entry more, of this many bytes of path. Long paths are what would make a list of few files large. */
+static int count_entry(struct walk *w, size_t path_bytes, struct hearth_error *err) {
+    struct artifact *a = w->artifact;
+    if (++w->met > ARTIFACT_FILES_MAX)
+        error_set(err, HEARTH_E_INVALID, "more than %u files and directories", ARTIFACT_FILES_MAX);
+    else if ((a->listed_bytes += path_bytes) > ARTIFACT_PATHS_MAX)
+        error_set(err, HEARTH_E_INVALID, "the paths of the files and directories are too long, taken together");
+    else
+        return 0;
+    error_at_entry(a, "", err);
+    error_expected(err, "at most %u of them, with paths of %u bytes", ARTIFACT_FILES_MAX, ARTIFACT_PATHS_MAX);
+    error_found(err, "%zu with paths of %" PRIu64 " bytes, and perhaps more", w->met, a->listed_bytes);
+    error_hint(err, "name the artifact's own directory rather than one above it");
+    return HEARTH_E_INVALID;
+}
+
 static int read_entries(struct walk *w, DIR *dir, const struct level *here, struct entries *out,
                         struct hearth_error *err) {
     for (;;) {
@@ -184,12 +196,9 @@ static int read_entries(struct walk *w, DIR *dir, const struct level *here, stru
             return 0;
         if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
             continue;
-        if (++w->met > ARTIFACT_FILES_MAX) {
-            error_set(err, HEARTH_E_INVALID, "more than %u files and directories", ARTIFACT_FILES_MAX);
-            error_at_entry(w->artifact, "", err);
-            error_hint(err, "name the artifact's own directory rather than one above it");
-            return HEARTH_E_INVALID;
-        }
+        int r = count_entry(w, strlen(here->path) + strlen(d->d_name) + 2, err);
+        if (r)
+            return r;
         struct entry *grown = grow_array(out->list, out->count, &out->room, sizeof(*grown));
         if (!grown)
             return no_memory(err);
@@ -199,7 +208,7 @@ static int read_entries(struct walk *w, DIR *dir, const struct level *here, stru
         if (asprintf(&e->path, "%s%s%s", here->path, *here->path ? "/" : "", d->d_name) < 0)
             return no_memory(err);
         out->count++;
-        int r = meet(w, dirfd(dir), here, d, e, err);
+        r = meet(w, dirfd(dir), here, d, e, err);
         if (r)
             return r;
     }
@@ -244,7 +253,7 @@ static int take(struct walk *w, int dir_fd, struct entry *e, struct hearth_error
     }
     if (!e->link && fstatat(dir_fd, name_of(e->path), &e->st, AT_SYMLINK_NOFOLLOW) < 0)
         return fail_errno(a, e->path, errno, "cannot look at a file", err);
-    return walk_add_file(a, &w->files_room, e->path, &e->st, err);
+    return walk_add_file(a, &w->files_room, &e->path, &e->st, err);
 }
 
 /* Takes fd over. */

@@ -10,5 +10,5 @@
 int walk_artifact(const struct artifact_request *r, struct artifact *a, struct digest_files *found,
                   struct hearth_error *err);
 
-/* Adds a file to a->files, whose room is `*room` entries; takes a copy of path. */
-int walk_add_file(struct artifact *a, size_t *room, const char *path, const struct stat *st, struct hearth_error *err);
+/* Adds a file to a->files, whose room is `*room` entries; takes *path over, and sets it to NULL, where it succeeds. */
+int walk_add_file(struct artifact *a, size_t *room, char **path, const struct stat *st, struct hearth_error *err);

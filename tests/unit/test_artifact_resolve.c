@@ -395,6 +395,85 @@ static void too_many_files_are_refused(void **state) {
     assert_int_equal(t->artifact->n_files, ARTIFACT_FILES_MAX);
 }
 
+#define LONG_PATH 3800u
+
+/* A directory far down, whose path inside "m" has about LONG_PATH bytes, and files in it. */
+static void make_long_paths(const struct tree *t, unsigned files) {
+    char name[256];
+    memset(name, 'n', 255);
+    name[255] = '\0';
+    assert_true(mkdir(at(t, "m"), 0755) == 0 || errno == EEXIST);
+    int dir = open(at(t, "m"), O_PATH | O_DIRECTORY);
+    for (unsigned length = 0; length < LONG_PATH - 255; length += 256) {
+        assert_true(mkdirat(dir, name, 0755) == 0 || errno == EEXIST);
+        int below = openat(dir, name, O_PATH | O_DIRECTORY);
+        assert_true(below >= 0);
+        close(dir);
+        dir = below;
+    }
+    for (unsigned i = 0; i < files; i++) {
+        snprintf(name, sizeof(name), "%u", i);
+        assert_true(mknodat(dir, name, S_IFREG | 0644, 0) == 0 || errno == EEXIST);
+    }
+    close(dir);
+}
+
+static void paths_too_long_in_all_are_refused(void **state) {
+    struct tree *t = *state;
+    make_long_paths(t, 8000);
+    if (resolve(t, "m") != 0)
+        fail_msg("%s", t->err.message);
+    assert_int_equal(t->artifact->n_files, 8000);
+    make_long_paths(t, ARTIFACT_PATHS_MAX / LONG_PATH + 1000);
+    assert_failed(t, resolve(t, "m"), HEARTH_E_INVALID, "m");
+    assert_non_null(strstr(t->err.message, "paths"));
+    assert_non_null(strstr(t->err.expected, "33554432 bytes"));
+    assert_true(*t->err.found && *t->err.hint);
+}
+
+__attribute__((unused)) static long resident_bytes(void) {
+    long pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld %ld", &pages, &resident), 2);
+    fclose(f);
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
+/* What is allocated behind a list would keep all of its memory, once freed, from going back by itself. */
+static void a_large_list_is_given_back_to_the_system(void **state) {
+#ifdef HEARTH_SANITIZED
+    (void)state;
+    print_message("skipped: sanitizers have an allocator of their own\n");
+    skip();
+#else
+    struct tree *t = *state;
+    enum { FILES = 6000, BEHIND = 20000 };
+    static void *behind[BEHIND];
+    make_long_paths(t, FILES);
+    long before = resident_bytes();
+    assert_int_equal(resolve(t, "m"), 0);
+    long large = resident_bytes() - before;
+    uintptr_t last = 0;
+    for (size_t i = 0; i < FILES; i++)
+        if ((uintptr_t)t->artifact->files[i].path > last)
+            last = (uintptr_t)t->artifact->files[i].path;
+    size_t n = 0;
+    do
+        assert_non_null(behind[n] = malloc(1000));
+    while ((uintptr_t)behind[n++] < last && n < BEHIND);
+    assert_true(n < BEHIND);
+    for (size_t i = 0; i + 1 < n; i++)
+        free(behind[i]);
+    t->artifact = artifact_free(t->artifact);
+    long left = resident_bytes() - before;
+    free(behind[n - 1]);
+    assert_true(large > (long)FILES * (long)LONG_PATH / 2);
+    if (left > large / 4)
+        fail_msg("%ld of %ld bytes are left", left, large);
+#endif
+}
+
 static void the_key_changes_with_all_that_matters(void **state) {
     struct tree *t = *state;
     tree_file(t, "m/a", "1");
@@ -481,6 +560,8 @@ int main(void) {
         tree_test(odd_names_are_kept_as_they_are),
         tree_test(directories_nested_too_deep_are_refused),
         tree_test(too_many_files_are_refused),
+        tree_test(paths_too_long_in_all_are_refused),
+        tree_test(a_large_list_is_given_back_to_the_system),
         tree_test(the_key_changes_with_all_that_matters),
         tree_test(no_descriptor_is_left),
     };
