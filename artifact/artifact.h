@@ -8,11 +8,13 @@
  * or, in a Hugging Face cache (REPO/snapshots/COMMIT), if it leads to a file directly in REPO/blobs. Any other is
  * refused as unsafe. Files are opened with openat2, so that a link swapped in later cannot lead out either.
  *
- * Thread rule: resolving may block on storage for as long as storage likes: never call it on an event loop. An artifact
- * is immutable afterwards and may be read by any thread.
+ * Thread rule: resolving may block on storage for as long as storage likes: never call it on an event loop. Another
+ * thread may call it off, which is noticed between two answers of the storage. An artifact is immutable afterwards and
+ * may be read by any thread.
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -72,17 +74,19 @@ struct artifact_request {
     size_t n_exclude;
     const struct artifact_digest *digests; /* beat those found beside the files */
     size_t n_digests;
-    uint32_t policy; /* anything that makes it another load (the verify policy); goes into the key */
+    uint32_t policy;           /* anything that makes it another load (the verify policy); goes into the key */
+    const atomic_bool *cancel; /* once it is true, resolving ends with CANCELLED; NULL: it cannot be called off */
 };
 
-#define ARTIFACT_FILES_MAX 100000u     /* entries met on the way, those left out and directories included */
-#define ARTIFACT_PATHS_MAX (32u << 20) /* bytes of their paths, the NULs included */
-#define ARTIFACT_DEPTH_MAX 32u         /* directories inside one another */
-#define ARTIFACT_PATTERN_MAX 4096u     /* bytes of an include or exclude */
+#define ARTIFACT_FILES_MAX 100000u                /* entries met on the way, those left out and directories included */
+#define ARTIFACT_PATHS_MAX (32u << 20)            /* bytes of their paths, the NULs included */
+#define ARTIFACT_DEPTH_MAX 32u                    /* directories inside one another */
+#define ARTIFACT_PATTERN_MAX 4096u                /* bytes of an include or exclude */
+#define ARTIFACT_MATCHING_MAX (UINT64_C(1) << 31) /* steps of matching names to them: about a step a nanosecond */
 
-/* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, paths too long, a digest for a file that is not there),
- * UNSAFE (a link that leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read as one),
- * CHANGED (while it was read), IO. */
+/* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, paths too long, patterns too costly, a digest for a file that
+ * is not there), UNSAFE (a link that leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read
+ * as one), CHANGED (while it was read), CANCELLED, IO. */
 int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err);
 /* Gives the memory of large ones back to the system. Returns NULL; NULL is allowed. */
 struct artifact *artifact_free(struct artifact *a);

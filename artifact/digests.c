@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 
 #include "artifact/identity.h"
-#include "artifact/select.h"
 #include "util/array.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -23,9 +23,11 @@ static size_t sidecar_stem(const char *path) {
     return is ? length - suffix : 0;
 }
 
+bool is_digest_file(const char *path) {
+    return strcmp(path, sums_name) == 0 || sidecar_stem(path) > 0;
+}
+
 int digest_files_note(struct digest_files *f, const char *path) {
-    if (strcmp(path, sums_name) != 0 && sidecar_stem(path) == 0)
-        return 0;
     char **grown = grow_array(f->paths, f->count, &f->room, sizeof(*grown));
     if (!grown)
         return -ENOMEM;
@@ -151,20 +153,27 @@ static bool was_skipped(const struct artifact *a, const char *path) {
     return a->n_skipped && bsearch(path, a->skipped, a->n_skipped, sizeof(*a->skipped), compare_skipped);
 }
 
-/* Was it, or a directory above it, left out; or would it have been, were it there? */
-static bool left_out(const struct artifact *a, const struct artifact_request *r, const char *path) {
+/* Was it, or a directory above it, left out; or would it have been, were it there? What lies deeper than an artifact
+ * may go is in it only if it lies in what was left out: no directory below that is looked at. */
+static bool left_out(const struct artifact *a, struct selection *selection, const char *path) {
+    char above[PATH_MAX];
     bool included = false;
-    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
-        char above[PATH_MAX];
-        if ((size_t)snprintf(above, sizeof(above), "%.*s", (int)(slash - path), path) >= sizeof(above))
-            return false;
-        if (was_skipped(a, above) || select_directory(r, above, &included))
+    size_t length = strlen(path);
+    if (length >= sizeof(above))
+        return false;
+    memcpy(above, path, length + 1);
+    char *slash = strchr(above, '/');
+    for (unsigned depth = 0; slash && depth <= ARTIFACT_DEPTH_MAX; depth++) {
+        *slash = '\0';
+        if (was_skipped(a, above) || select_directory(selection, above, &included))
             return true;
+        *slash = '/';
+        slash = strchr(slash + 1, '/');
     }
-    return was_skipped(a, path) || select_file(r, path, included);
+    return was_skipped(a, path) || select_file(selection, path, included);
 }
 
-static int apply_sums(struct artifact *a, const struct artifact_request *r, const struct digest_source *s,
+static int apply_sums(struct artifact *a, struct selection *selection, const struct digest_source *s,
                       struct hearth_error *err) {
     for (size_t i = 0; i < s->list.count; i++) {
         const struct digest_line *line = &s->list.lines[i];
@@ -172,13 +181,18 @@ static int apply_sums(struct artifact *a, const struct artifact_request *r, cons
         /* `sha256sum * >SHA256SUMS` lists the file that it is about to write. */
         if (strcmp(line->path, sums_name) == 0)
             continue;
-        int e = 0;
+        bool passed_over = !file && *line->path && left_out(a, selection, line->path);
+        int e = select_check(selection, err);
+        if (e)
+            return e;
+        if (passed_over)
+            continue;
         if (file) {
             e = expect(file, s, line, err);
         } else if (!*line->path) {
             e = error_set(err, HEARTH_E_MALFORMED, "a line of %s names no file", sums_name);
             error_at(err, s->path, line->offset);
-        } else if (!left_out(a, r, line->path)) {
+        } else {
             char shown[sizeof(err->found)];
             e = error_set(err, HEARTH_E_NOT_FOUND, "a file that %s lists is not in the artifact", sums_name);
             error_at(err, s->path, line->offset);
@@ -216,8 +230,17 @@ static int apply_sidecar(struct artifact_file *file, const char *name, const str
     return expect(file, s, line, err);
 }
 
-int digests_of_directory(struct artifact *a, const struct artifact_request *r, const struct digest_files *found,
+static int refuse_bytes(const struct digest_source *s, uint64_t bytes, struct hearth_error *err) {
+    error_set(err, HEARTH_E_INVALID, "the digest files are too large, taken together");
+    error_at(err, s->path, HEARTH_NO_OFFSET);
+    error_expected(err, "at most %u MiB in all", (unsigned)(DIGEST_FILES_MAX >> 20));
+    error_found(err, "%" PRIu64 " bytes up to this one", bytes);
+    return HEARTH_E_INVALID;
+}
+
+int digests_of_directory(struct artifact *a, struct selection *selection, const struct digest_files *found,
                          struct hearth_error *err) {
+    uint64_t bytes = 0;
     for (size_t i = 0; i < found->count; i++) {
         char name[PATH_MAX];
         size_t stem = sidecar_stem(found->paths[i]);
@@ -231,9 +254,13 @@ int digests_of_directory(struct artifact *a, const struct artifact_request *r, c
         _cleanup_(source_deinit) struct digest_source s;
         int e = source_read(&s, &a->place, found->paths[i], false, err);
         a->listed_bytes += s.bytes;
+        bytes += s.bytes;
+        if (e == 0 && bytes > DIGEST_FILES_MAX)
+            e = refuse_bytes(&s, bytes, err);
+        e = e ? e : select_check(selection, err);
         if (e == 0) {
             const char *slash = strrchr(name, '/');
-            e = stem ? apply_sidecar(file, slash ? slash + 1 : name, &s, err) : apply_sums(a, r, &s, err);
+            e = stem ? apply_sidecar(file, slash ? slash + 1 : name, &s, err) : apply_sums(a, selection, &s, err);
         }
         if (e)
             return e;

@@ -23,8 +23,10 @@
 #include <hearth/error.h>
 
 #include "artifact/artifact.h"
+#include "artifact/select.h"
 
-#define DIGEST_FILE_MAX (UINT64_C(16) << 20) /* bytes */
+#define DIGEST_FILE_MAX (UINT64_C(16) << 20)  /* bytes */
+#define DIGEST_FILES_MAX (UINT64_C(64) << 20) /* bytes of all in one artifact */
 
 struct digest_line {
     char *path; /* relative to the digest file, without "." parts; "" for HEX alone */
@@ -48,13 +50,15 @@ struct digest_files {
     size_t count, room;
 };
 
-/* Keeps a copy of path if it names a digest file. 0 or -ENOMEM. */
+/* By its path inside an artifact. */
+bool is_digest_file(const char *path);
+/* Keeps a copy of a digest file's path. 0 or -ENOMEM. */
 int digest_files_note(struct digest_files *f, const char *path);
 void digest_files_deinit(struct digest_files *f);
 
 /* Each sets `expected` and `sha256` of the artifact's files, which are sorted.
- * From the digest files of a directory: */
-int digests_of_directory(struct artifact *a, const struct artifact_request *r, const struct digest_files *found,
+ * From the digest files of a directory, which may be called off: */
+int digests_of_directory(struct artifact *a, struct selection *selection, const struct digest_files *found,
                          struct hearth_error *err);
 /* From those beside an artifact that is one file, which is called `name` in that place: */
 int digests_beside_file(struct artifact *a, const struct place *place, const char *name, struct hearth_error *err);

@@ -4,9 +4,10 @@
 
 #include <stddef.h>
 
-/* `p` is behind the '['. Whether c is in the set; *end is behind its ']', or NULL when there is none. A ']' that comes
- * first is a member. */
-static bool set_has(const unsigned char *p, unsigned char c, const unsigned char **end) {
+/* `p` is behind the '['. Whether c is in the set; *end is behind its ']', or NULL when there is none; *cost is raised
+ * by the bytes looked at. A ']' that comes first is a member. */
+static bool set_has(const unsigned char *p, unsigned char c, const unsigned char **end, uint64_t *cost) {
+    const unsigned char *start = p;
     bool negated = *p == '!' || *p == '^', found = false;
     if (negated)
         p++;
@@ -20,15 +21,16 @@ static bool set_has(const unsigned char *p, unsigned char c, const unsigned char
         }
         found |= low <= c && c <= high;
     }
+    *cost += (uint64_t)(p - start);
     *end = *p ? p + 1 : NULL;
     return found != negated;
 }
 
 /* Whether the pattern's next unit, which is not '*', matches c; moves *pattern behind it. */
-static bool unit_matches(const unsigned char **pattern, unsigned char c) {
+static bool unit_matches(const unsigned char **pattern, unsigned char c, uint64_t *cost) {
     const unsigned char *p = *pattern, *end;
     if (*p == '[') {
-        bool has = set_has(p + 1, c, &end);
+        bool has = set_has(p + 1, c, &end, cost);
         if (end) {
             *pattern = end;
             return has;
@@ -43,10 +45,17 @@ static bool unit_matches(const unsigned char **pattern, unsigned char c) {
     return *p == c;
 }
 
-bool glob_match(const char *pattern, const char *text) {
+/* Takes the cost of one round from *steps. */
+static bool afford(uint64_t *steps, uint64_t cost) {
+    *steps -= cost < *steps ? cost : *steps;
+    return *steps > 0;
+}
+
+bool glob_match_within(const char *pattern, const char *text, uint64_t *steps) {
     const unsigned char *p = (const unsigned char *)pattern, *s = (const unsigned char *)text;
     const unsigned char *after_star = NULL, *taken = NULL;
-    for (;;) {
+    for (uint64_t cost = 1; afford(steps, cost);) {
+        cost = 1;
         if (*p == '*') {
             after_star = ++p;
             taken = s;
@@ -55,7 +64,7 @@ bool glob_match(const char *pattern, const char *text) {
         if (!*s)
             return !*p;
         const unsigned char *next = p;
-        if (*p && unit_matches(&next, *s)) {
+        if (*p && unit_matches(&next, *s, &cost)) {
             p = next;
             s++;
         } else if (after_star) {
@@ -65,4 +74,10 @@ bool glob_match(const char *pattern, const char *text) {
             return false;
         }
     }
+    return false;
+}
+
+bool glob_match(const char *pattern, const char *text) {
+    uint64_t steps = UINT64_MAX;
+    return glob_match_within(pattern, text, &steps);
 }

@@ -14,6 +14,7 @@
 #include "artifact/artifact.h"
 #include "artifact/digests.h"
 #include "artifact/key.h"
+#include "artifact/select.h"
 #include "artifact/walk.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -66,7 +67,8 @@ static int resolve_directory(const struct artifact_request *r, struct artifact *
     if (e < 0)
         return fail_errno(a->ref, -e, "the artifact's directory cannot be reached", err);
     _cleanup_(digest_files_deinit) struct digest_files found = {0};
-    e = walk_artifact(r, a, &found, err);
+    struct selection selection = {.request = r, .steps_left = ARTIFACT_MATCHING_MAX};
+    e = walk_artifact(&selection, a, &found, err);
     if (e)
         return e;
     if (a->n_skipped > 0)
@@ -81,7 +83,7 @@ static int resolve_directory(const struct artifact_request *r, struct artifact *
         return HEARTH_E_INVALID;
     }
     qsort(a->files, a->n_files, sizeof(*a->files), compare_files);
-    return digests_of_directory(a, r, &found, err);
+    return digests_of_directory(a, &selection, &found, err);
 }
 
 /* The directory above a path, which is cut there; *name is the last part. */

@@ -24,12 +24,22 @@
 
 #include "artifact/artifact.h"
 
+/* A request's patterns at work, all through one resolve. */
+struct selection {
+    const struct artifact_request *request;
+    uint64_t steps_left; /* of ARTIFACT_MATCHING_MAX */
+};
+
+/* Says no once the request was called off, or its patterns have cost too much: CANCELLED, INVALID. What the functions
+ * below have said since it last returned 0 holds only when it does again. */
+int select_check(const struct selection *s, struct hearth_error *err);
+
 /* Why the file is left out (static text), or NULL. `included`: a directory above was matched by an include. */
-const char *select_file(const struct artifact_request *r, const char *path, bool included);
+const char *select_file(struct selection *s, const char *path, bool included);
 /* The same for a directory and all that is in it; *included is set when an include matches it. */
-const char *select_directory(const struct artifact_request *r, const char *path, bool *included);
+const char *select_directory(struct selection *s, const char *path, bool *included);
 /* Is it excluded by a pattern of the request? */
-bool select_excluded(const struct artifact_request *r, const char *path, bool directory);
+bool select_excluded(struct selection *s, const char *path, bool directory);
 
 /* What the files that are taken in one directory have told about its formats. */
 struct select_formats {

@@ -16,13 +16,12 @@
 
 #include "artifact/identity.h"
 #include "artifact/role.h"
-#include "artifact/select.h"
 #include "util/array.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 
 struct walk {
-    const struct artifact_request *request;
+    struct selection *selection;
     struct artifact *artifact;
     struct digest_files *found;
     size_t files_room, skipped_room;
@@ -157,16 +156,17 @@ static int meet(struct walk *w, int dir_fd, const struct level *here, const stru
     }
     e->link = type == DT_LNK;
     e->directory = type == DT_DIR;
-    if (e->link && !select_excluded(w->request, e->path, false)) {
+    if (e->link && !select_excluded(w->selection, e->path, false)) {
         e->failed = place_stat(&a->place, e->path, &e->st);
         e->directory = e->failed == 0 && S_ISDIR(e->st.st_mode);
     }
     e->included = here->included;
-    e->reason = e->directory ? select_directory(w->request, e->path, &e->included)
-                             : select_file(w->request, e->path, here->included);
-    if (!e->directory && !select_excluded(w->request, e->path, false) && digest_files_note(w->found, e->path) < 0)
+    e->reason = e->directory ? select_directory(w->selection, e->path, &e->included)
+                             : select_file(w->selection, e->path, here->included);
+    if (!e->directory && is_digest_file(e->path) && !select_excluded(w->selection, e->path, false) &&
+        digest_files_note(w->found, e->path) < 0)
         return no_memory(err);
-    return 0;
+    return select_check(w->selection, err);
 }
 
 /* One entry more, of this many bytes of path. Long paths are what would make a list of few files large. */
@@ -287,8 +287,11 @@ static int walk_level(struct walk *w, int fd, struct level *here, struct hearth_
             select_note(&formats, name_of(entries.list[i].path));
     for (size_t i = 0; i < entries.count; i++) {
         struct entry *e = &entries.list[i];
+        r = select_check(w->selection, err);
+        if (r)
+            return r;
         if (!e->reason)
-            e->reason = select_duplicate(w->request, &formats, name_of(e->path), e->directory);
+            e->reason = select_duplicate(w->selection->request, &formats, name_of(e->path), e->directory);
         if (e->reason)
             r = add_skipped(w, e, err);
         else
@@ -299,9 +302,9 @@ static int walk_level(struct walk *w, int fd, struct level *here, struct hearth_
     return 0;
 }
 
-int walk_artifact(const struct artifact_request *r, struct artifact *a, struct digest_files *found,
+int walk_artifact(struct selection *selection, struct artifact *a, struct digest_files *found,
                   struct hearth_error *err) {
-    struct walk w = {.request = r, .artifact = a, .found = found};
+    struct walk w = {.selection = selection, .artifact = a, .found = found};
     struct level top = {.path = ""};
     int fd = openat(a->place.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

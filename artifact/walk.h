@@ -5,9 +5,10 @@
 
 #include "artifact/artifact.h"
 #include "artifact/digests.h"
+#include "artifact/select.h"
 
 /* Fills a->files and a->skipped (neither sorted) from a->place, and adds the digest files met to *found. */
-int walk_artifact(const struct artifact_request *r, struct artifact *a, struct digest_files *found,
+int walk_artifact(struct selection *selection, struct artifact *a, struct digest_files *found,
                   struct hearth_error *err);
 
 /* Adds a file to a->files, whose room is `*room` entries; takes *path over, and sets it to NULL, where it succeeds. */

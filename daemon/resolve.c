@@ -36,7 +36,8 @@ struct resolve {
     void *user;
     uint64_t since_ns;
     bool running;
-    bool posted; /* guarded by mailbox->lock: its thread has done with it */
+    atomic_bool dropped; /* nobody waits for it: its thread is to come to an end */
+    bool posted;         /* guarded by mailbox->lock: its thread has done with it */
     struct loop_job job;
     struct artifact *artifact;
     struct hearth_span span;
@@ -141,6 +142,7 @@ static void *run(void *user) {
         .digests = s->digests,
         .n_digests = s->n_digests,
         .policy = (uint32_t)s->verify,
+        .cancel = &job->dropped,
     };
     job->span.start_ns = clock_now();
     if (artifact_resolve(&request, &job->artifact, &job->error))
@@ -287,7 +289,9 @@ struct resolver *resolver_free(struct resolver *r) {
     for (struct resolve *job; (job = TAILQ_FIRST(&r->jobs));) {
         TAILQ_REMOVE(&r->jobs, job, link);
         if (!job->running || job->posted)
-            resolve_free(job); /* the others are their threads' */
+            resolve_free(job);
+        else
+            job->dropped = true; /* its thread's, who cannot free it before the lock is open again */
     }
     pthread_mutex_unlock(&r->mailbox->lock);
     mailbox_let_go(r->mailbox);
@@ -317,6 +321,7 @@ int resolve_start(struct resolver *r, const struct load_spec *spec, resolve_done
 
 void resolve_drop(struct resolve *job) {
     job->done = NULL;
+    job->dropped = true;
     if (!job->running) {
         TAILQ_REMOVE(&job->resolver->jobs, job, link);
         resolve_free(job);

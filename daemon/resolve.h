@@ -4,7 +4,7 @@
  * resolve has a thread of its own, of a bounded number; of one reference, only one is under way at a time, and of one
  * folder a few, so that a storage that hangs costs few threads however often it is asked for. Who gets no thread for
  * some seconds is refused. And nobody ever waits for a thread's end: a resolve that is no longer wanted is let go, and
- * its thread cleans up when the storage lets it.
+ * its thread, told so, comes to an end and cleans up as soon as the storage answers.
  *
  * Thread rule: the event loop's.
  */

@@ -171,6 +171,8 @@ static void a_digest_file_too_large_is_not_read(void **state) {
 }
 
 static const char *grows_when_read; /* or NULL */
+static bool cancelled_when_read;
+static atomic_bool cancel;
 
 /* Instead of the C library's: a publisher may write at any time. */
 ssize_t read(int fd, void *buffer, size_t size) {
@@ -179,6 +181,7 @@ ssize_t read(int fd, void *buffer, size_t size) {
         assert_int_equal(write(list, "\n", 1), 1);
         close(list);
     }
+    cancel = cancelled_when_read;
     return syscall(SYS_read, fd, buffer, size);
 }
 
@@ -192,6 +195,82 @@ static void a_list_that_grows_while_it_is_read_is_not_believed(void **state) {
     assert_int_equal(r, HEARTH_E_CHANGED);
     assert_string_equal(t->err.file, at(t, "m/SHA256SUMS"));
     assert_int_equal(resolve(t, "m"), 0);
+}
+
+static void a_request_called_off_looks_at_no_more_lines(void **state) {
+    struct tree *t = *state;
+    struct artifact_request r = {.ref = at(t, "m"), .cancel = &cancel};
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/SHA256SUMS", A "  gone\n");
+    assert_int_equal(resolve_request(t, r), HEARTH_E_NOT_FOUND);
+    cancelled_when_read = true;
+    int e = resolve_request(t, r);
+    cancelled_when_read = cancel = false;
+    assert_int_equal(e, HEARTH_E_CANCELLED);
+}
+
+/* Every part of every path is a directory that might have been left out: all 2000 in each of 4000 lines would take
+ * long. */
+static void a_list_of_deep_paths_costs_little(void **state) {
+    struct tree *t = *state;
+    enum { LINES = 4000, DEPTH = 2000, LINE = 64 + 2 + 2 * DEPTH + 13 };
+    char *line = malloc(LINE + 1);
+    memcpy(line, A "  ", 66);
+    for (size_t i = 0; i < DEPTH; i++)
+        memcpy(line + 66 + 2 * i, "a/", 2);
+    memcpy(line + LINE - 13, "x.incomplete\n", 14);
+    tree_file(t, "m/a", "1");
+    FILE *f = fopen(at(t, "m/SHA256SUMS"), "we");
+    for (size_t i = 0; i < LINES; i++)
+        assert_true(fputs(line, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    free(line);
+    /* Matching is counted, so that no clock is needed. */
+    const char *excludes[16];
+    for (size_t i = 0; i < 16; i++)
+        excludes[i] = "[bcdefghijklmnopqrstuvwxyz]x";
+    struct artifact_request r = {.ref = at(t, "m"), .exclude = excludes, .n_exclude = 16};
+    if (resolve_request(t, r) != 0)
+        fail_msg("%s", t->err.message);
+    assert_string_equal(files_of(t), "SHA256SUMS a");
+}
+
+static void a_listed_file_left_out_is_passed_over_at_any_depth(void **state) {
+    struct tree *t = *state;
+    char deepest[4 * ARTIFACT_DEPTH_MAX], sums[2 * sizeof(deepest)];
+    size_t n = 0;
+    for (unsigned i = 0; i < ARTIFACT_DEPTH_MAX; i++)
+        n += (size_t)snprintf(deepest + n, sizeof(deepest) - n, "d/");
+    snprintf(sums, sizeof(sums), "%s  %s.git/x/y/z\n", A, deepest);
+    char path[sizeof(deepest) + 16];
+    snprintf(path, sizeof(path), "m/%s.git/x/y/z", deepest);
+    tree_file(t, path, "1");
+    tree_file(t, "m/a", "1");
+    tree_file(t, "m/SHA256SUMS", sums);
+    if (resolve(t, "m") != 0)
+        fail_msg("%s", t->err.message);
+    snprintf(sums, sizeof(sums), "%s  %sd/d/d/x.txt\n", A, deepest);
+    tree_file(t, "m/SHA256SUMS", sums);
+    assert_int_equal(resolve(t, "m"), HEARTH_E_NOT_FOUND);
+    assert_int_equal(resolve_with(t, "m", NULL, "*.txt"), 0);
+}
+
+static void many_large_digest_files_are_refused(void **state) {
+    struct tree *t = *state;
+    tree_file(t, "m/a0", "1");
+    tree_file(t, "m/a0.sha256", A "\n#");
+    assert_int_equal(truncate(at(t, "m/a0.sha256"), (off_t)DIGEST_FILE_MAX), 0);
+    for (unsigned i = 1; i <= DIGEST_FILES_MAX / DIGEST_FILE_MAX; i++) {
+        char path[32];
+        snprintf(path, sizeof(path), "m/a%u", i);
+        tree_file(t, path, "1");
+        if (i == DIGEST_FILES_MAX / DIGEST_FILE_MAX)
+            assert_int_equal(resolve(t, "m"), 0);
+        snprintf(path, sizeof(path), "m/a%u.sha256", i);
+        tree_link(t, path, "a0.sha256");
+    }
+    assert_int_equal(resolve(t, "m"), HEARTH_E_INVALID);
+    assert_non_null(strstr(t->err.expected, "64 MiB"));
 }
 
 static void a_single_file_has_those_beside_it(void **state) {
@@ -271,6 +350,10 @@ int main(void) {
         tree_test(a_sidecar_speaks_of_its_file_alone),
         tree_test(a_digest_file_too_large_is_not_read),
         tree_test(a_list_that_grows_while_it_is_read_is_not_believed),
+        tree_test(a_request_called_off_looks_at_no_more_lines),
+        tree_test(a_list_of_deep_paths_costs_little),
+        tree_test(a_listed_file_left_out_is_passed_over_at_any_depth),
+        tree_test(many_large_digest_files_are_refused),
         tree_test(a_single_file_has_those_beside_it),
         tree_test(a_hugging_face_snapshot_may_hold_digests),
         tree_test(the_requests_digests_beat_those_found),

@@ -10,14 +10,18 @@
 
 static const struct tree *swap_in; /* NULL: nothing is swapped */
 static const char *swapped, *swapped_for;
+static atomic_bool cancel;
+static unsigned listed, cancel_at; /* entries */
 
 /* Instead of the C library's: between the listing of a directory and the opening of what is in it, anything may happen.
- * The first listing that ends has `swapped` replaced by a link. */
+ * The first listing that ends has `swapped` replaced by a link; entry number `cancel_at` has the request called off. */
 struct dirent *readdir(DIR *dir) {
     static struct dirent *(*real)(DIR *);
     if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "readdir");
     struct dirent *d = real(dir);
+    if (++listed == cancel_at)
+        cancel = true;
     if (!d && swap_in) {
         char aside[PATH_MAX];
         snprintf(aside, sizeof(aside), "%s/aside", swap_in->root);
@@ -411,9 +415,10 @@ static void make_long_paths(const struct tree *t, unsigned files) {
         close(dir);
         dir = below;
     }
-    for (unsigned i = 0; i < files; i++) {
+    assert_true(mknodat(dir, "0", S_IFREG | 0644, 0) == 0 || errno == EEXIST);
+    for (unsigned i = 1; i < files; i++) {
         snprintf(name, sizeof(name), "%u", i);
-        assert_true(mknodat(dir, name, S_IFREG | 0644, 0) == 0 || errno == EEXIST);
+        assert_true(linkat(dir, "0", dir, name, 0) == 0 || errno == EEXIST);
     }
     close(dir);
 }
@@ -472,6 +477,27 @@ static void a_large_list_is_given_back_to_the_system(void **state) {
     if (left > large / 4)
         fail_msg("%ld of %ld bytes are left", left, large);
 #endif
+}
+
+static void a_request_called_off_ends_at_the_next_entry(void **state) {
+    struct tree *t = *state;
+    for (unsigned i = 0; i < 20; i++) {
+        char path[32];
+        snprintf(path, sizeof(path), "m/%u/f", i);
+        tree_file(t, path, "1");
+    }
+    struct artifact_request r = {.ref = at(t, "m"), .cancel = &cancel};
+    cancel = false;
+    assert_int_equal(resolve_request(t, r), 0);
+    /* In the directory itself, then in one below it. */
+    for (cancel_at = 5; cancel_at <= 30; cancel_at += 25) {
+        listed = 0;
+        cancel = false;
+        assert_int_equal(resolve_request(t, r), HEARTH_E_CANCELLED);
+        assert_null(t->artifact);
+        assert_in_range(listed, cancel_at, cancel_at + 1);
+    }
+    cancel_at = 0;
 }
 
 static void the_key_changes_with_all_that_matters(void **state) {
@@ -562,6 +588,7 @@ int main(void) {
         tree_test(too_many_files_are_refused),
         tree_test(paths_too_long_in_all_are_refused),
         tree_test(a_large_list_is_given_back_to_the_system),
+        tree_test(a_request_called_off_ends_at_the_next_entry),
         tree_test(the_key_changes_with_all_that_matters),
         tree_test(no_descriptor_is_left),
     };

@@ -190,6 +190,55 @@ static void patterns_match_paths_base_names_and_directories(void **state) {
     }
 }
 
+/* Each name is tried at each of its bytes against a set of 4000: 14 such patterns and 2000 names take half a minute. */
+static void patterns_that_cost_too_much_are_refused(void **state) {
+    struct tree *t = *state;
+    enum { EXCLUDES = 14, SETS = 1350 };
+    char pattern[3 * SETS + 8] = "b*[", name[256], path[300];
+    for (size_t i = 0; i < SETS; i++)
+        strcat(pattern + 3 * i, "a-b");
+    strcat(pattern, "]q");
+    memset(name, 'b', 250);
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(name + 250, 6, "%u", i);
+        snprintf(path, sizeof(path), "m/%s", name);
+        tree_file(t, path, "1");
+    }
+    const char *excludes[EXCLUDES];
+    for (size_t i = 0; i < EXCLUDES; i++)
+        excludes[i] = pattern;
+    struct artifact_request r = {.ref = at(t, "m"), .exclude = excludes, .n_exclude = EXCLUDES};
+    assert_int_equal(resolve_request(t, r), HEARTH_E_INVALID);
+    assert_string_equal(t->err.file, at(t, "m"));
+    assert_true(*t->err.expected && *t->err.found && *t->err.hint);
+    r.n_exclude = 1;
+    assert_int_equal(resolve_request(t, r), 0);
+    assert_int_equal(t->artifact->n_files, 300);
+}
+
+static void the_cost_of_a_match_is_counted(void **state) {
+    (void)state;
+    static const struct {
+        const char *pattern, *text;
+        uint64_t least, most;
+    } cases[] = {
+        {"abc", "abc", 3, 8},
+        {"x*", "abcdefghijklmnopqrstuvwxyz", 1, 2},
+        {"*x", "aaaaaaaaaaaaaaaaaaaa", 20, 50},
+        {"*[bcdefghijk]", "aaaaaaaaaaaaaaaaaaaa", 200, 300},
+        {"*[[[[[[[[[[[[[[[[[[[[", "aaaaaaaaaaaaaaaaaaaa", 300, 500}, /* none is closed, all are looked for */
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t steps = 1000000;
+        bool matches = glob_match_within(cases[i].pattern, cases[i].text, &steps);
+        assert_int_equal(matches, glob_match(cases[i].pattern, cases[i].text));
+        assert_in_range(1000000 - steps, cases[i].least, cases[i].most);
+        steps = cases[i].least - 1;
+        assert_false(glob_match_within(cases[i].pattern, cases[i].text, &steps));
+        assert_int_equal(steps, 0);
+    }
+}
+
 static void nothing_left_is_an_error_with_a_reason(void **state) {
     struct tree *t = *state;
     tree_file(t, "m/a", "x");
@@ -213,6 +262,8 @@ int main(void) {
         tree_test(other_formats_alone_are_taken),
         tree_test(consolidated_safetensors_alone_are_taken),
         tree_test(patterns_match_paths_base_names_and_directories),
+        tree_test(patterns_that_cost_too_much_are_refused),
+        cmocka_unit_test(the_cost_of_a_match_is_counted),
         tree_test(nothing_left_is_an_error_with_a_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

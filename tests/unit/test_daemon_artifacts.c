@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/artifacts.h"
 #include "util/cleanup.h"
@@ -25,8 +26,16 @@
 
 static atomic_uint version;
 static atomic_bool missing, inside; /* the reference itself, or something inside of it */
+static atomic_bool endless;         /* looking at it does not end, unless it is called off */
+static atomic_uint begun, called_off;
 
 int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err) {
+    begun++;
+    for (bool own = endless; own;)
+        if (request->cancel && *request->cancel) {
+            called_off++;
+            return error_set(err, HEARTH_E_CANCELLED, "called off");
+        }
     if (missing) {
         error_set(err, HEARTH_E_NOT_FOUND, "it is not there");
         error_at(err, inside ? "/m/something" : request->ref, HEARTH_NO_OFFSET);
@@ -188,7 +197,8 @@ static int start(void **state) {
     log_init("test", LOG_ERROR);
     version = 1;
     policy = HEARTH_VERIFY_XXH3;
-    missing = inside = false;
+    missing = inside = endless = false;
+    begun = called_off = 0;
     n_loads = n_freed = n_dropped = n_residents = n_retired = 0;
     memset(answers, 0, sizeof(answers));
     budget = (struct budget){.limit = {.bytes = 8 * FILE_BYTES, .fds = 1000}, .huge_page = 2 << 20};
@@ -323,6 +333,29 @@ static void the_same_files_are_loaded_once(void **state) {
     assert_true(answers[3].found_resident);
     assert_int_equal(answers[3].id, answers[1].id);
     assert_int_equal(count(), 1);
+}
+
+static void wait_for(const atomic_uint *count, unsigned n) {
+    for (unsigned ms = 0; *count < n && ms < 30000; ms++)
+        usleep(1000);
+    assert_int_equal(*count, n);
+}
+
+static void a_resolve_that_nobody_waits_for_is_called_off(void **state) {
+    (void)state;
+    endless = true;
+    ask_as(&client_a, "/m", 1, false);
+    ask_as(&client_b, "/m", 2, false);
+    wait_for(&begun, 1);
+    artifacts_forget(artifacts, &client_a, 0, NULL);
+    endless = false;
+    wait_for(&called_off, 1);
+    settle(); /* the other's, which waited its turn */
+    assert_int_equal(begun, 2);
+    assert_int_equal(answers[1].finished, 0);
+    assert_int_equal(n_loads, 1);
+    end_load(0);
+    assert_int_equal(answers[2].code, 0);
 }
 
 static void changed_files_load_beside_what_is_leased(void **state) {
@@ -763,6 +796,7 @@ int main(void) {
         T(a_failure_is_kept_with_its_reason_until_it_succeeds),
         T(only_the_last_failures_are_kept),
         T(refusals_in_a_row_are_safe_for_the_queue),
+        T(a_resolve_that_nobody_waits_for_is_called_off),
         T(a_reference_that_is_not_there_leaves_nothing),
         T(loads_beyond_the_limit_wait_their_turn),
         T(what_does_not_fit_is_refused),

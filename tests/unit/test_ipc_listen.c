@@ -75,7 +75,7 @@ static void what_is_put_in_the_sockets_place_keeps_its_mode(void **state) {
     link_to = NULL;
     assert_int_equal(stat(victim, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0640);
-    f->server = ipc_server_free(f->server);
+    f->server = loop_server_free(f->server);
     unlink(f->path);
     assert_int_equal(unlink(victim), 0);
 }
