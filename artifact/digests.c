@@ -271,25 +271,60 @@ int digests_of_directory(struct artifact *a, struct selection *selection, const 
     return 0;
 }
 
-int digests_beside_file(struct artifact *a, const struct place *place, const char *name, struct hearth_error *err) {
-    if (strcmp(name, sums_name) != 0) {
-        _cleanup_(source_deinit) struct digest_source sums;
-        int e = source_read(&sums, place, sums_name, true, err);
-        a->listed_bytes += sums.bytes;
-        for (size_t i = 0; e == 0 && i < sums.list.count; i++)
-            if (strcmp(sums.list.lines[i].path, name) == 0)
-                e = expect(&a->files[0], &sums, &sums.list.lines[i], err);
-        if (e)
-            return e;
-    }
-    char sidecar[NAME_MAX + 1];
-    if ((size_t)snprintf(sidecar, sizeof(sidecar), "%s%s", name, sidecar_suffix) >= sizeof(sidecar))
-        return 0; /* no file can be called that */
-    _cleanup_(source_deinit) struct digest_source beside;
-    int e = source_read(&beside, place, sidecar, true, err);
-    if (e || beside.missing)
+/* Neither the list nor a link to it is root's or the owner's. What is not there is nobody's. */
+static bool is_strangers(const struct place *place, const char *list, uid_t owner) {
+    struct stat st;
+    if (fstatat(place->directory, list, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    if (st.st_uid != 0 && st.st_uid != owner)
+        return true;
+    return S_ISLNK(st.st_mode) && place_stat(place, list, &st) == 0 && st.st_uid != 0 && st.st_uid != owner;
+}
+
+static int apply_beside(struct artifact *a, const struct digest_place *p, const char *list, struct hearth_error *err) {
+    _cleanup_(source_deinit) struct digest_source s;
+    int e = source_read(&s, p->place, list, true, err);
+    a->listed_bytes += s.bytes;
+    if (e || s.missing)
         return e;
-    return apply_sidecar(&a->files[0], name, &beside, err);
+    if (list != sums_name)
+        return apply_sidecar(&a->files[0], p->name, &s, err);
+    for (size_t i = 0; e == 0 && i < s.list.count; i++)
+        if (strcmp(s.list.lines[i].path, p->name) == 0)
+            e = expect(&a->files[0], &s, &s.list.lines[i], err);
+    return e;
+}
+
+static int apply_strangers(struct artifact *a, const struct digest_place *p, const char *list,
+                           struct hearth_error *err) {
+    if (a->files[0].expected)
+        return 0;
+    int e = apply_beside(a, p, list, err);
+    if (e == 0 || e == HEARTH_E_NO_MEMORY || e == HEARTH_E_NO_FDS)
+        return e;
+    a->files[0].expected = false;
+    error_clear(err);
+    return 0;
+}
+
+int digests_beside_file(struct artifact *a, const struct digest_place *places, size_t n, uid_t owner,
+                        struct hearth_error *err) {
+    for (unsigned strangers = 0; strangers < 2; strangers++)
+        for (size_t i = 0; i < n; i++) {
+            const struct digest_place *p = &places[i];
+            char sidecar[NAME_MAX + 1];
+            const char *lists[2] = {sums_name, sidecar};
+            size_t length = (size_t)snprintf(sidecar, sizeof(sidecar), "%s%s", p->name, sidecar_suffix);
+            size_t end = length < sizeof(sidecar) ? 2 : 1; /* no file can be called that */
+            for (size_t k = strcmp(p->name, sums_name) == 0; k < end; k++) {
+                if (is_strangers(p->place, lists[k], owner) != (strangers == 1))
+                    continue;
+                int e = strangers ? apply_strangers(a, p, lists[k], err) : apply_beside(a, p, lists[k], err);
+                if (e)
+                    return e;
+            }
+        }
+    return 0;
 }
 
 int digests_of_request(struct artifact *a, const struct artifact_request *r, struct hearth_error *err) {

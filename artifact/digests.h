@@ -13,12 +13,19 @@
  * A listed file that selection left out is passed over, as is the list's own name in it; one that is not there at all
  * is an error, since the artifact is then not what was published. Two different digests for one file are an error too.
  * What the request itself expects beats what was found.
+ *
+ * Beside an artifact that is one file, lists may be anybody's: others can put files into /tmp. Root's and those of the
+ * file's owner come first and must be in order, for one that is damaged would leave the file unverified without a word.
+ * A stranger's (it, or the link to it, is owned by neither) counts where those say nothing of the file, and is passed
+ * over where it cannot be read as what it is called: a fifo, nonsense, a link that leads out, two different digests. In
+ * a directory there are no strangers: whoever puts files into it makes the artifact.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <hearth/error.h>
 
@@ -60,7 +67,12 @@ void digest_files_deinit(struct digest_files *f);
  * From the digest files of a directory, which may be called off: */
 int digests_of_directory(struct artifact *a, struct selection *selection, const struct digest_files *found,
                          struct hearth_error *err);
-/* From those beside an artifact that is one file, which is called `name` in that place: */
-int digests_beside_file(struct artifact *a, const struct place *place, const char *name, struct hearth_error *err);
+/* From those beside an artifact that is one file, wherever it has a name: */
+struct digest_place {
+    const struct place *place;
+    const char *name; /* of the file, there */
+};
+int digests_beside_file(struct artifact *a, const struct digest_place *places, size_t n, uid_t owner,
+                        struct hearth_error *err);
 /* From the request: */
 int digests_of_request(struct artifact *a, const struct artifact_request *r, struct hearth_error *err);

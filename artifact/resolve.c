@@ -117,11 +117,9 @@ static int resolve_file(struct artifact *a, int fd, const struct stat *st, struc
         return no_memory(err);
     size_t room = 0;
     e = walk_add_file(a, &room, &path, st, err);
-    if (e == 0)
-        e = digests_beside_file(a, &a->place, real_name, err);
-    if (e == 0 && (strcmp(name, real_name) != 0 || strcmp(a->place.real, beside.real) != 0))
-        e = digests_beside_file(a, &beside, name, err);
-    return e;
+    bool renamed = strcmp(name, real_name) != 0 || strcmp(a->place.real, beside.real) != 0;
+    const struct digest_place places[] = {{&a->place, real_name}, {&beside, name}};
+    return e ? e : digests_beside_file(a, places, renamed ? 2 : 1, st->st_uid, err);
 }
 
 int artifact_resolve(const struct artifact_request *r, struct artifact **out, struct hearth_error *err) {

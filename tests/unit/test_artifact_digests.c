@@ -293,6 +293,81 @@ static void a_single_file_has_those_beside_it(void **state) {
     assert_int_equal(resolve(t, "e/a"), HEARTH_E_MALFORMED);
 }
 
+enum { OWNER = 1001, STRANGER = 1002 };
+
+static void give(const struct tree *t, const char *path, uid_t uid) {
+    assert_int_equal(lchown(at(t, path), uid, (gid_t)-1), 0);
+}
+
+/* As in a directory that is open to all. Each list is a stranger's first, then the owner's, then root's. */
+static void a_strangers_list_cannot_keep_a_file_from_being_loaded(void **state) {
+    struct tree *t = *state;
+    if (geteuid() != 0) {
+        print_message("skipped: only root can give files away\n");
+        skip();
+    }
+    static const char *const lists[] = {"d/SHA256SUMS", "d/a.sha256"};
+    static const uid_t others[] = {OWNER, 0};
+    enum { FIFO, DIRECTORY, NONSENSE, LINK_OUT, LINK_TO_THE_FILE, CONTRADICTION, KINDS };
+    static const int refusals[KINDS] = {HEARTH_E_MALFORMED, HEARTH_E_MALFORMED, HEARTH_E_MALFORMED,
+                                        HEARTH_E_UNSAFE,    HEARTH_E_MALFORMED, HEARTH_E_MALFORMED};
+    tree_file(t, "d/a", "not a list");
+    tree_file(t, "outside", A "  a\n");
+    give(t, "d/a", OWNER);
+    for (size_t i = 0; i < 2; i++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            const char *list = lists[i];
+            if (kind == FIFO)
+                assert_int_equal(mkfifo(at(t, list), 0600), 0);
+            else if (kind == DIRECTORY)
+                assert_int_equal(mkdir(at(t, list), 0700), 0);
+            else if (kind == LINK_OUT)
+                tree_link(t, list, "../outside");
+            else if (kind == LINK_TO_THE_FILE)
+                tree_link(t, list, "a");
+            else
+                tree_file(t, list, kind == NONSENSE ? "gibberish\n" : A "  a\n" B "  a\n");
+            give(t, list, STRANGER);
+            if (resolve(t, "d/a") != 0)
+                fail_msg("%s, kind %d: %s", list, kind, t->err.message);
+            assert_int_equal(t->err.code, 0);
+            assert_false(t->artifact->files[0].expected);
+            for (size_t k = 0; k < 2; k++) {
+                give(t, list, others[k]);
+                assert_int_equal(resolve(t, "d/a"), refusals[kind]);
+                assert_string_equal(t->err.file, at(t, list));
+            }
+            assert_int_equal(remove(at(t, list)), 0);
+        }
+}
+
+static void a_strangers_list_counts_where_the_owner_says_nothing(void **state) {
+    struct tree *t = *state;
+    if (geteuid() != 0) {
+        print_message("skipped: only root can give files away\n");
+        skip();
+    }
+    tree_file(t, "d/a", "1");
+    give(t, "d/a", OWNER);
+    tree_file(t, "d/SHA256SUMS", A "  a\n");
+    give(t, "d/SHA256SUMS", STRANGER);
+    assert_int_equal(resolve(t, "d/a"), 0);
+    assert_expected(t, 0, A);
+    tree_file(t, "d/a.sha256", B "  a\n");
+    give(t, "d/a.sha256", OWNER);
+    assert_int_equal(resolve(t, "d/a"), 0);
+    assert_expected(t, 0, B);
+    /* A link to a list is whose either of them is. */
+    assert_int_equal(unlink(at(t, "d/a.sha256")), 0);
+    tree_file(t, "d/list", "gibberish\n");
+    give(t, "d/list", STRANGER);
+    tree_link(t, "d/a.sha256", "list");
+    give(t, "d/a.sha256", OWNER);
+    assert_int_equal(resolve(t, "d/a"), 0);
+    give(t, "d/list", OWNER);
+    assert_int_equal(resolve(t, "d/a"), HEARTH_E_MALFORMED);
+}
+
 static void a_hugging_face_snapshot_may_hold_digests(void **state) {
     struct tree *t = *state;
     tree_file(t, "r/blobs/b1", "1");
@@ -355,6 +430,8 @@ int main(void) {
         tree_test(a_listed_file_left_out_is_passed_over_at_any_depth),
         tree_test(many_large_digest_files_are_refused),
         tree_test(a_single_file_has_those_beside_it),
+        tree_test(a_strangers_list_cannot_keep_a_file_from_being_loaded),
+        tree_test(a_strangers_list_counts_where_the_owner_says_nothing),
         tree_test(a_hugging_face_snapshot_may_hold_digests),
         tree_test(the_requests_digests_beat_those_found),
         tree_test(a_digest_for_no_file_is_invalid),
