@@ -1,10 +1,12 @@
 """The demo leaves nothing behind, however it ends, and takes no nonsense."""
 
 import os
+import pathlib
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from conftest import DEADLINE, ROOT, wait_until
@@ -15,8 +17,7 @@ def demo(bin_dir, tmp_path):
     """A function that starts the demo in a session of its own, without the network."""
     if not (bin_dir / "hearth-worker").exists():
         pytest.skip(f"no hearth-worker in {bin_dir}: it was built without the benchmarks")
-    place = tmp_path / "place"
-    place.mkdir()
+    place = pathlib.Path(tempfile.mkdtemp(prefix="hearth-test-", dir="/var/tmp"))  # a socket's path must be short
     env = {k: v for k, v in os.environ.items() if not k.startswith("HEARTH_")}
     env |= {"HEARTH_DEMO_DIR": str(place), "PIP_NO_INDEX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -27,7 +28,8 @@ def demo(bin_dir, tmp_path):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
     start.place = place
-    return start
+    yield start
+    place.rmdir()
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])

@@ -205,7 +205,8 @@ static void a_request_called_off_looks_at_no_more_lines(void **state) {
     assert_int_equal(resolve_request(t, r), HEARTH_E_NOT_FOUND);
     cancelled_when_read = true;
     int e = resolve_request(t, r);
-    cancelled_when_read = cancel = false;
+    cancelled_when_read = false;
+    cancel = false;
     assert_int_equal(e, HEARTH_E_CANCELLED);
 }
 
