@@ -382,21 +382,23 @@ static void directories_nested_too_deep_are_refused(void **state) {
     assert_failed(t, resolve(t, "m"), HEARTH_E_INVALID, path);
 }
 
+/* One directory under a hundred names. */
 static void too_many_files_are_refused(void **state) {
     struct tree *t = *state;
-    tree_file(t, "m/f", "1");
-    int dir = open(at(t, "m"), O_PATH | O_DIRECTORY);
-    for (unsigned i = 0; i < ARTIFACT_FILES_MAX; i++) {
-        char name[16];
-        snprintf(name, sizeof(name), "%u", i);
-        if (symlinkat("f", dir, name) < 0)
-            fail_msg("%s", strerror(errno));
+    char name[32];
+    enum { NAMES = 100, FILES = ARTIFACT_FILES_MAX / NAMES - 1 };
+    for (unsigned i = 0; i < FILES; i++) {
+        snprintf(name, sizeof(name), "m/d/%u", i);
+        tree_file(t, name, "");
     }
-    close(dir);
-    assert_failed(t, resolve(t, "m"), HEARTH_E_INVALID, "m");
-    assert_int_equal(unlink(at(t, "m/0")), 0);
+    for (unsigned i = 1; i < NAMES; i++) {
+        snprintf(name, sizeof(name), "m/l%u", i);
+        assert_int_equal(symlink("d", at(t, name)), 0);
+    }
     assert_int_equal(resolve(t, "m"), 0);
-    assert_int_equal(t->artifact->n_files, ARTIFACT_FILES_MAX);
+    assert_int_equal(t->artifact->n_files, FILES * NAMES);
+    tree_file(t, "m/one-more", "");
+    assert_failed(t, resolve(t, "m"), HEARTH_E_INVALID, "m");
 }
 
 #define LONG_PATH 3800u
