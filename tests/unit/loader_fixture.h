@@ -73,7 +73,7 @@ int parse_isolated(const struct parse_request *request, int *index_fd, struct he
 static char test_dir[64];
 
 /* Bytes that differ everywhere, so that a piece in the wrong place is seen. */
-static void fill(uint8_t *to, uint64_t bytes, uint64_t seed) {
+__attribute__((no_sanitize_thread, no_sanitize_address)) static void fill(uint8_t *to, uint64_t bytes, uint64_t seed) {
     uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
     for (uint64_t i = 0; i < bytes; i++) {
         x = x * 6364136223846793005u + 1442695040888963407u;

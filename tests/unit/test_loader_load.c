@@ -450,25 +450,6 @@ static void more_files_than_streams_may_be_open_are_loaded(void **state) {
     engine_free(e);
 }
 
-static void more_proven_files_than_go_side_by_side_are_loaded(void **state) {
-    (void)state;
-    char name[32];
-    for (unsigned i = 0; i < 9; i++) {
-        snprintf(name, sizeof(name), "m%u.bin", i);
-        put_file(name, UINT64_C(20) << 20, i);
-    }
-    const struct engine_options one_each = {.populators = 1, .hash_workers = 1};
-    struct engine *e;
-    struct resident *r;
-    struct hearth_error err;
-    assert_int_equal(engine_new(&one_each, &e, &err), 0);
-    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_ALWAYS, &r, &err), 0);
-    for (unsigned i = 0; i < 9; i++)
-        check_blob(&r->blobs[i], UINT64_C(20) << 20, i, true);
-    resident_free(r);
-    engine_free(e);
-}
-
 static pthread_t retired_by;
 
 static void on_retired(void *user) {
@@ -522,7 +503,6 @@ int main(void) {
         T(memory_held_in_advance_is_swapped_for_what_is_loaded),
         T(threads_are_counted_by_the_cores_that_may_be_used),
         T(more_files_than_streams_may_be_open_are_loaded),
-        T(more_proven_files_than_go_side_by_side_are_loaded),
         T(what_is_retired_is_given_back_by_other_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define LARGE ((UINT64_C(70) << 20) + 4321)
+#define LARGE ((UINT64_C(20) << 20) + 4321)
 
 static struct hearth_error err;
 
