@@ -93,7 +93,9 @@ int engine_new(const struct engine_options *options, struct engine **out, struct
     pthread_mutex_init(&e->admission, NULL);
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->populate_wanted, NULL);
+    pthread_cond_init(&e->populate_help, NULL);
     pthread_cond_init(&e->hash_wanted, NULL);
+    pthread_cond_init(&e->hash_help, NULL);
     pthread_cond_init(&e->quiet, NULL);
     backing_choose("", e->options.backing, &e->backing);
     e->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
@@ -124,7 +126,9 @@ struct engine *engine_free(struct engine *e) {
         pthread_cond_wait(&e->quiet, &e->lock);
     e->stopping = true;
     pthread_cond_broadcast(&e->populate_wanted);
+    pthread_cond_broadcast(&e->populate_help);
     pthread_cond_broadcast(&e->hash_wanted);
+    pthread_cond_broadcast(&e->hash_help);
     if (e->reader)
         e->reader->wake(e->reader);
     pthread_mutex_unlock(&e->lock);
@@ -141,7 +145,9 @@ struct engine *engine_free(struct engine *e) {
         free(d);
     }
     pthread_cond_destroy(&e->populate_wanted);
+    pthread_cond_destroy(&e->populate_help);
     pthread_cond_destroy(&e->hash_wanted);
+    pthread_cond_destroy(&e->hash_help);
     pthread_cond_destroy(&e->quiet);
     pthread_mutex_destroy(&e->lock);
     pthread_mutex_destroy(&e->admission);

@@ -58,13 +58,15 @@ static void hash_one(struct engine *e, struct stream *s, uint32_t chunk) {
 void *hash_main(void *engine) {
     struct engine *e = engine;
     pthread_mutex_lock(&e->lock);
+    bool first = !e->has_hasher;
+    e->has_hasher = true;
     while (!e->stopping) {
         struct stream *s;
         uint32_t chunk;
-        if (schedule_hash(e, &s, &chunk))
+        if (schedule_hash(e, first, &s, &chunk))
             hash_one(e, s, chunk);
         else
-            pthread_cond_wait(&e->hash_wanted, &e->lock);
+            pthread_cond_wait(first ? &e->hash_wanted : &e->hash_help, &e->lock);
     }
     pthread_mutex_unlock(&e->lock);
     return NULL;

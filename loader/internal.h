@@ -124,7 +124,10 @@ struct engine {
 
     pthread_mutex_t admission; /* held while a new load asks whether there is memory for it; taken before `lock` */
     pthread_mutex_t lock;
-    pthread_cond_t populate_wanted, hash_wanted, quiet;
+    /* For the first of their threads, and for the others, which help where it does not keep up: more threads than are
+     * needed take CPU time from the one that starts reads. */
+    pthread_cond_t populate_wanted, populate_help, hash_wanted, hash_help, quiet;
+    bool has_populator, has_hasher; /* the first ones */
     bool stopping;
     struct load *loads;
     struct stream *streams; /* in the order they came */
@@ -183,7 +186,8 @@ void hold_release(struct engine *e);
 /* ---- schedule.c: all with the lock held; each marks what it returns as BUSY and adds a user ---- */
 bool schedule_populate(struct engine *e, struct stream **s, uint64_t *offset, uint64_t *length);
 bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece);
-bool schedule_hash(struct engine *e, struct stream **s, uint32_t *chunk);
+/* `first`: for the worker that is always at it. Others take what is serial, and of the rest what it is behind with. */
+bool schedule_hash(struct engine *e, bool first, struct stream **s, uint32_t *chunk);
 void populated(struct stream *s, uint64_t offset, uint64_t length);
 void piece_landed(struct stream *s, uint32_t piece);
 /* What schedule_*() gave out for this load has been done, or given up. */

@@ -283,7 +283,7 @@ static int parser_wait(void *user, size_t i, uint64_t offset, uint64_t length, s
         if (pieces_landed(s, l->wanted_from, l->wanted_to))
             continue;
         l->wanted = s;
-        pthread_cond_broadcast(&e->populate_wanted);
+        pthread_cond_signal(&e->populate_wanted);
         e->reader->wake(e->reader);
         while (!l->failed && !pieces_landed(s, l->wanted_from, l->wanted_to))
             pthread_cond_wait(&l->changed, &e->lock);

@@ -95,6 +95,7 @@ void resident_retire(struct engine *e, struct retirement *r) {
     r->next = e->retired;
     e->retired = r;
     pthread_cond_signal(&e->populate_wanted);
+    pthread_cond_signal(&e->populate_help); /* the first may be busy with a load */
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -121,17 +122,19 @@ static void retire_one(struct engine *e) {
 void *populate_main(void *engine) {
     struct engine *e = engine;
     pthread_mutex_lock(&e->lock);
+    bool first = !e->has_populator;
+    e->has_populator = true;
     for (;;) {
         struct stream *s;
         uint64_t offset, length;
-        if (!e->stopping && schedule_populate(e, &s, &offset, &length))
+        if (!e->stopping && (first || e->reader_starving) && schedule_populate(e, &s, &offset, &length))
             populate_one(e, s, offset, length);
         else if (e->retired)
             retire_one(e);
         else if (e->stopping)
             break;
         else
-            pthread_cond_wait(&e->populate_wanted, &e->lock);
+            pthread_cond_wait(first ? &e->populate_wanted : &e->populate_help, &e->lock);
     }
     pthread_mutex_unlock(&e->lock);
     return NULL;

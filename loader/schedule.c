@@ -10,6 +10,8 @@
 #include "loader/internal.h"
 
 #define ABREAST_MAX 16u
+/* Chunks of a file that wait for the first hash worker before others help: it takes 0.5 ms for one. */
+#define HASH_BEHIND 2u
 
 uint32_t stream_nth(const struct stream *s, uint32_t place) {
     if (place == 0 || s->n_pieces == 1)
@@ -134,6 +136,7 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
     for (uint64_t b = from / s->block_bytes; b * s->block_bytes < from + bytes; b++)
         if (s->blocks[b] != DONE) {
             e->reader_starving = true;
+            pthread_cond_signal(&e->populate_help);
             return false;
         }
     s->pieces[piece] = BUSY;
@@ -143,7 +146,7 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
     bool was_full = d->ahead >= e->options.populate_ahead;
     d->ahead -= bytes;
     if (was_full && d->ahead < e->options.populate_ahead)
-        pthread_cond_broadcast(&e->populate_wanted);
+        pthread_cond_signal(&e->populate_wanted);
     s->load->users++;
     *at = piece;
     *length = bytes;
@@ -173,6 +176,14 @@ bool pieces_landed(const struct stream *s, uint32_t from, uint32_t to) {
     return true;
 }
 
+static bool has_chunk(const struct stream *s, bool first) {
+    if (!s->hashed || s->load->failed)
+        return false;
+    if (!s->sha256)
+        return s->ready_to - s->ready_from > (first ? 0 : HASH_BEHIND);
+    return !s->hash_busy && s->chunk_next < s->n_chunks && s->missing[s->chunk_next] == 0;
+}
+
 void piece_landed(struct stream *s, uint32_t piece) {
     struct load *l = s->load;
     s->pieces[piece] = DONE;
@@ -184,6 +195,8 @@ void piece_landed(struct stream *s, uint32_t piece) {
             if (!s->sha256)
                 s->ready[s->ready_to++] = chunk;
             pthread_cond_signal(&l->engine->hash_wanted);
+            if (has_chunk(s, false))
+                pthread_cond_signal(&l->engine->hash_help);
         }
     }
     if (l->wanted == s || stream_complete(s))
@@ -192,24 +205,16 @@ void piece_landed(struct stream *s, uint32_t piece) {
 
 /* ---- hashing ---- */
 
-static bool has_chunk(const struct stream *s) {
-    if (!s->hashed || s->load->failed)
-        return false;
-    if (!s->sha256)
-        return s->ready_from < s->ready_to;
-    return !s->hash_busy && s->chunk_next < s->n_chunks && s->missing[s->chunk_next] == 0;
-}
-
 /* What only one worker at a time can do. */
 static uint32_t serial_chunks_left(const struct stream *s) {
     return s->sha256 ? s->n_chunks - s->chunk_next : 0;
 }
 
 /* The stream that would be alone at the end, were it left behind, goes first; but no load before an older one. */
-bool schedule_hash(struct engine *e, struct stream **out, uint32_t *chunk) {
+bool schedule_hash(struct engine *e, bool first, struct stream **out, uint32_t *chunk) {
     struct stream *best = NULL;
     for (struct stream *s = e->streams; s; s = s->next)
-        if ((!best || s->load == best->load) && has_chunk(s) &&
+        if ((!best || s->load == best->load) && has_chunk(s, first) &&
             (!best || serial_chunks_left(s) > serial_chunks_left(best)))
             best = s;
     if (!best)

@@ -163,7 +163,8 @@ void stream_schedule(struct stream *s) {
         at = &(*at)->next;
     *at = s;
     e->reader_starving = true; /* it has yet to look at this one */
-    pthread_cond_broadcast(&e->populate_wanted);
+    pthread_cond_signal(&e->populate_wanted);
+    pthread_cond_signal(&e->populate_help);
 }
 
 void stream_unschedule(struct stream *s) {
@@ -174,7 +175,7 @@ void stream_unschedule(struct stream *s) {
             break;
         }
     s->device->ahead -= s->claimed - s->submitted;
-    pthread_cond_broadcast(&e->populate_wanted); /* its share of what may be ahead is free again */
+    pthread_cond_signal(&e->populate_wanted); /* its share of what may be ahead is free again */
 }
 
 struct stream *stream_free(struct stream *s) {

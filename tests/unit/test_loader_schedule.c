@@ -38,7 +38,7 @@ static void init(struct fixture *f, uint32_t chunk_next0, uint32_t chunk_next1) 
 static void expect(struct fixture *f, unsigned stream, uint32_t chunk) {
     struct stream *s;
     uint32_t c;
-    assert_true(schedule_hash(&f->engine, &s, &c));
+    assert_true(schedule_hash(&f->engine, true, &s, &c));
     assert_int_equal(s - f->streams, stream);
     assert_int_equal(c, chunk);
 }
@@ -60,7 +60,7 @@ static void no_load_is_hashed_before_an_older_one(void **state) {
     expect(&f, 2, 0);
     struct stream *s;
     uint32_t c;
-    assert_false(schedule_hash(&f.engine, &s, &c));
+    assert_false(schedule_hash(&f.engine, true, &s, &c));
 }
 
 static void what_any_worker_can_hash_at_any_time_goes_last(void **state) {
@@ -74,6 +74,24 @@ static void what_any_worker_can_hash_at_any_time_goes_last(void **state) {
     expect(&f, 0, 7);
 }
 
+static void others_help_the_first_worker_when_it_is_behind(void **state) {
+    (void)state;
+    struct fixture f;
+    struct stream *s;
+    uint32_t c;
+    init(&f, 0, N_CHUNKS);
+    f.streams[0].sha256 = false;
+    f.streams[2].chunk_next = N_CHUNKS;
+    f.streams[0].ready_to = 2;
+    assert_false(schedule_hash(&f.engine, false, &s, &c));
+    f.streams[0].ready_to = 3;
+    assert_true(schedule_hash(&f.engine, false, &s, &c));
+    assert_false(schedule_hash(&f.engine, false, &s, &c));
+    assert_true(schedule_hash(&f.engine, true, &s, &c));
+    assert_true(schedule_hash(&f.engine, true, &s, &c));
+    assert_false(schedule_hash(&f.engine, true, &s, &c));
+}
+
 static void a_failed_load_and_what_has_not_landed_are_passed_over(void **state) {
     (void)state;
     struct fixture f;
@@ -84,7 +102,7 @@ static void a_failed_load_and_what_has_not_landed_are_passed_over(void **state) 
     f.missing[1] = 1;
     struct stream *s;
     uint32_t c;
-    assert_false(schedule_hash(&f.engine, &s, &c));
+    assert_false(schedule_hash(&f.engine, true, &s, &c));
 }
 
 enum { N_STREAMS = 9, N_PIECES = 6 };
@@ -129,6 +147,7 @@ int main(void) {
         cmocka_unit_test(the_file_with_most_left_is_hashed_first),
         cmocka_unit_test(no_load_is_hashed_before_an_older_one),
         cmocka_unit_test(what_any_worker_can_hash_at_any_time_goes_last),
+        cmocka_unit_test(others_help_the_first_worker_when_it_is_behind),
         cmocka_unit_test(a_failed_load_and_what_has_not_landed_are_passed_over),
         cmocka_unit_test(files_that_go_side_by_side_make_room_for_the_others),
     };
