@@ -184,9 +184,10 @@ uint64_t memory_needed(const struct engine *e, uint64_t more);
 void hold_release(struct engine *e);
 
 /* ---- schedule.c: all with the lock held; each marks what it returns as BUSY and adds a user ---- */
-bool schedule_populate(struct engine *e, struct stream **s, uint64_t *offset, uint64_t *length);
+/* `first`: for the thread that is always at it. Others take what it is behind with. */
+bool schedule_populate(struct engine *e, bool first, struct stream **s, uint64_t *offset, uint64_t *length);
 bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece);
-/* `first`: for the worker that is always at it. Others take what is serial, and of the rest what it is behind with. */
+/* `first` likewise; what is serial is for all. */
 bool schedule_hash(struct engine *e, bool first, struct stream **s, uint32_t *chunk);
 void populated(struct stream *s, uint64_t offset, uint64_t length);
 void piece_landed(struct stream *s, uint32_t piece);

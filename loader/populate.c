@@ -127,7 +127,7 @@ void *populate_main(void *engine) {
     for (;;) {
         struct stream *s;
         uint64_t offset, length;
-        if (!e->stopping && (first || e->reader_starving) && schedule_populate(e, &s, &offset, &length))
+        if (!e->stopping && schedule_populate(e, first, &s, &offset, &length))
             populate_one(e, s, offset, length);
         else if (e->retired)
             retire_one(e);

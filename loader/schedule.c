@@ -103,8 +103,13 @@ static bool populate_piece(struct stream *s, uint32_t piece, uint64_t *at, uint6
     return false;
 }
 
-static bool populate_next(struct stream *s, uint64_t *at, uint64_t *length) {
-    if (s->device->ahead >= s->load->engine->options.populate_ahead)
+/* The others help as long as less than half of what may be ahead is. */
+static uint64_t help_below(const struct engine *e) {
+    return e->options.populate_ahead / 2;
+}
+
+static bool populate_below(struct stream *s, uint64_t most, uint64_t *at, uint64_t *length) {
+    if (s->device->ahead >= most)
         return false;
     for (; s->populate_next < s->n_pieces; s->populate_next++)
         if (populate_piece(s, stream_nth(s, s->populate_next), at, length))
@@ -112,9 +117,17 @@ static bool populate_next(struct stream *s, uint64_t *at, uint64_t *length) {
     return false;
 }
 
-bool schedule_populate(struct engine *e, struct stream **s, uint64_t *offset, uint64_t *length) {
-    static const struct way way = {populate_next, populate_piece, true};
-    return choose(e, &way, s, offset, length);
+static bool populate_next(struct stream *s, uint64_t *at, uint64_t *length) {
+    return populate_below(s, s->load->engine->options.populate_ahead, at, length);
+}
+
+static bool populate_help(struct stream *s, uint64_t *at, uint64_t *length) {
+    return populate_below(s, help_below(s->load->engine), at, length);
+}
+
+bool schedule_populate(struct engine *e, bool first, struct stream **s, uint64_t *offset, uint64_t *length) {
+    static const struct way alone = {populate_next, populate_piece, true}, help = {populate_help, populate_piece, true};
+    return choose(e, first ? &alone : &help, s, offset, length);
 }
 
 void populated(struct stream *s, uint64_t offset, uint64_t length) {
@@ -136,17 +149,18 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
     for (uint64_t b = from / s->block_bytes; b * s->block_bytes < from + bytes; b++)
         if (s->blocks[b] != DONE) {
             e->reader_starving = true;
-            pthread_cond_signal(&e->populate_help);
             return false;
         }
     s->pieces[piece] = BUSY;
     s->submitted += bytes;
     d->in_flight += bytes;
     d->reads++;
-    bool was_full = d->ahead >= e->options.populate_ahead;
+    uint64_t before = d->ahead;
     d->ahead -= bytes;
-    if (was_full && d->ahead < e->options.populate_ahead)
+    if (before >= e->options.populate_ahead && d->ahead < e->options.populate_ahead)
         pthread_cond_signal(&e->populate_wanted);
+    if (before >= help_below(e) && d->ahead < help_below(e))
+        pthread_cond_signal(&e->populate_help);
     s->load->users++;
     *at = piece;
     *length = bytes;

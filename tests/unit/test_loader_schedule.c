@@ -133,7 +133,7 @@ static void files_that_go_side_by_side_make_room_for_the_others(void **state) {
     uint64_t at, length;
     uint32_t piece;
     unsigned reading = 0;
-    while (schedule_populate(&e, &s, &at, &length))
+    while (schedule_populate(&e, true, &s, &at, &length))
         populated(s, at, length);
     for (unsigned i = 0; i < N_STREAMS; i++)
         assert_int_equal(streams[i].blocks_done, N_PIECES);
