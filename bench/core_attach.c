@@ -158,8 +158,8 @@ static int setup(struct attach_bench *b) {
     return start_bare(b);
 }
 
-/* Rounds with the client on CPU 0 and both servers on `cpu`: left to the scheduler, one may be put beside the client and
- * the other not, which is worth 60 us. */
+/* Rounds with the client on CPU 0 and both servers on `cpu`: left to the scheduler, one may be put beside the client
+ * and the other not, which is worth 60 us. */
 static int measure(struct attach_bench *b, int cpu, struct core_rows *rows) {
     static struct samples bare[2], again[2], hearth[2]; /* p50, p99 */
     memset(bare, 0, sizeof(bare)), memset(again, 0, sizeof(again)), memset(hearth, 0, sizeof(hearth));
