@@ -355,11 +355,11 @@ static void mark_stale(struct artifacts *a, const struct load_spec *spec, const 
 /* Lists of files are memory too, however little of it as a rule. */
 static int too_many_wait(const struct artifacts *a, const struct generation *g, struct hearth_error *err) {
     const struct generation *other;
-    uint64_t bytes = artifact_list_bytes(g->artifact);
+    uint64_t bytes = g->list_bytes;
     char waiting[16], limit[16];
     TAILQ_FOREACH(other, &a->all, link)
     if (other->state == HEARTH_STATE_QUEUED)
-        bytes += artifact_list_bytes(other->artifact);
+        bytes += other->list_bytes;
     if (bytes <= WAITING_LISTS_MAX)
         return 0;
     error_set(err, HEARTH_E_BUSY, "too many loads wait for their turn: the lists of their files alone take %s",
@@ -408,6 +408,7 @@ static void resolved(void *user, struct artifact *artifact, struct hearth_span s
     g->bytes = artifact->bytes;
     g->device = artifact->n_files ? artifact->files[0].identity.device : 0;
     g->n_files = (uint32_t)artifact->n_files;
+    g->list_bytes = artifact_list_bytes(artifact);
     struct hearth_error refused = HEARTH_ERROR_INIT;
     struct charge waiting = {.fds = BUDGET_FDS_WAITING};
     if (too_many_wait(a, g, &refused) || budget_charge(a->o.budget, waiting, g->spec->ref, &refused)) {

@@ -64,6 +64,7 @@ struct generation {
     uint64_t bytes;  /* likewise */
     uint64_t device; /* likewise: of its first file */
     uint32_t n_files;
+    uint64_t list_bytes; /* QUEUED: of memory that the list of its files takes */
     struct charge charged;
     /* What it has, by its state. */
     struct resolve *resolve;      /* RESOLVING */
