@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "artifact/artifact.h"
-#include "loader/memory_limit.h"
 #include "util/error.h"
+#include "util/memory_limit.h"
 #include "util/text.h"
 
 #define DEFAULT_SHARE_PERCENT 80

@@ -11,10 +11,10 @@
 
 #include "artifact/parse.h"
 #include "loader/internal.h"
-#include "loader/memory_limit.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/memory_limit.h"
 #include "util/text.h"
 
 void load_fail(struct load *l, const struct hearth_error *err) {

@@ -117,7 +117,7 @@ struct load_request {
 };
 
 /* Starts a load. Before it makes a blob it checks the artifact's size against every limit of memory that applies
- * (loader/memory_limit.h). Errors: NO_MEMORY, SYSTEM when it cannot even start; all else comes through done().
+ * (util/memory_limit.h). Errors: NO_MEMORY, SYSTEM when it cannot even start; all else comes through done().
  * Thread rule: any thread. */
 int load_start(struct engine *e, const struct load_request *request, struct load **out, struct hearth_error *err);
 /* Asks it to end as soon as it can; done() still comes, with HEARTH_E_CANCELLED unless it was already over. Any

@@ -14,7 +14,7 @@
 #include "util/error.h"
 #include "util/kernel.h"
 
-#include "loader/memory_limit.h"
+#include "util/memory_limit.h"
 
 uint64_t memory_needed(const struct engine *e, uint64_t more) {
     uint64_t needed;

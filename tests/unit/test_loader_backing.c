@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "loader/blob.h"
-#include "loader/memory_limit.h"
+#include "util/memory_limit.h"
 
 static char root[64];
 

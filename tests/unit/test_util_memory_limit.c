@@ -1,4 +1,4 @@
-/* loader/memory_limit: the tightest of all limits that apply is found, on recorded trees of /proc and /sys. */
+/* util/memory_limit: the tightest of all limits that apply is found, on recorded trees of /proc and /sys. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "loader/memory_limit.h"
 #include "util/error.h"
+#include "util/memory_limit.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define UNLIMITED "9223372036854771712\n" /* v1's way to say so */

@@ -1,4 +1,4 @@
-/* loader/memory_limit.h: how much memory this process may still use.
+/* util/memory_limit.h: how much memory this process may still use.
  *
  * A page fault beyond a control group's limit is not an error but a kill, so the question is asked before memory is
  * made. Every limit that applies is read: memory.max of each cgroup2 ancestor, memory.limit_in_bytes of each ancestor

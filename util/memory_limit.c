@@ -1,10 +1,10 @@
-/* loader/memory_limit.c: see memory_limit.h.
+/* util/memory_limit.c: see memory_limit.h.
  *
  * /proc/self/cgroup names this process's group in each hierarchy; /proc/self/mountinfo says where a hierarchy is
  * mounted and which of its groups the mount shows as its root (a container often sees only its own). From the group's
  * directory up to the mount point each directory may state a limit.
  */
-#include "loader/memory_limit.h"
+#include "util/memory_limit.h"
 
 #include <errno.h>
 #include <inttypes.h>
