@@ -104,6 +104,7 @@ struct load {
     struct resident *resident; /* being built; load_take() hands it out */
     struct hearth_error error; /* the first one */
     bool failed, over;
+    bool background; /* urgent ones go first */
     unsigned users;
     struct stream *open[STREAMS_OPEN_MAX]; /* changed by the load's own thread alone */
     unsigned n_open;

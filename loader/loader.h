@@ -111,6 +111,7 @@ struct load_request {
     struct hearth_span resolve; /* how long resolving took, relative to start_ns */
     struct artifact *artifact;  /* taken over, also on failure */
     enum hearth_verify verify;  /* not DEFAULT */
+    bool background;            /* nobody waits for it: urgent loads go first, and find little in their way */
     /* Called once, on the coordinator thread, when the load has ended either way. */
     void (*done)(void *user, struct load *l);
     void *user;
@@ -123,6 +124,9 @@ int load_start(struct engine *e, const struct load_request *request, struct load
 /* Asks it to end as soon as it can; done() still comes, with HEARTH_E_CANCELLED unless it was already over. Any
  * thread, as long as the engine lives. */
 void load_cancel(struct load *l);
+/* Somebody waits for it now: from here on it is as urgent as one that was not started in the background. Any thread, as
+ * long as the load has not been freed. */
+void load_hasten(struct load *l);
 /* Bytes that have landed so far. Any thread. */
 uint64_t load_progress(const struct load *l);
 /* After done(): 0 and the resident (owned by the caller), or the load's error. */

@@ -1,11 +1,14 @@
 /* loader/schedule.c: what is populated, read and hashed next. See internal.h.
  *
- * The same order for populating and for reading:
+ * Whatever an urgent load can go on with goes before all of background loads. The same order for populating and for
+ * reading, in each of the two classes:
  *   1. what a parser waits for;
  *   2. the head and the tail of every file, so that parsers need not wait;
  *   3. file after file from front to back; but files that a serial hash follows go side by side, as many as the hash
  *      workers can keep up with, the one that is least far first.
- * What is bounded: bytes being read, the number of reads, and bytes populated ahead of them, each for one device.
+ * What is bounded: bytes being read, the number of reads, and bytes populated ahead of them, each for one device. A
+ * background load takes up more only below a part of each bound, whatever class what is under way is of: an urgent load
+ * that comes finds that little ahead of it, and one that keeps the device busy keeps background loads from it.
  */
 #include "loader/internal.h"
 
@@ -50,18 +53,23 @@ static unsigned abreast(const struct way *w, struct stream *s, struct stream **g
     return n;
 }
 
-static bool choose(struct engine *e, const struct way *w, struct stream **out, uint64_t *at, uint64_t *length) {
+static bool passed_over(const struct load *l, bool background) {
+    return l->failed || l->background != background;
+}
+
+static bool choose_among(struct engine *e, bool background, const struct way *w, struct stream **out, uint64_t *at,
+                         uint64_t *length) {
     for (struct load *l = e->loads; l; l = l->next)
-        if (l->wanted && !l->failed)
+        if (l->wanted && !passed_over(l, background))
             for (uint32_t p = l->wanted_from; p <= l->wanted_to; p++)
                 if (w->try_piece(*out = l->wanted, p, at, length))
                     return true;
     for (struct stream *s = e->streams; s; s = s->next)
-        if (!s->load->failed && way_place(w, s) < 2 && w->try(*out = s, at, length))
+        if (!passed_over(s->load, background) && way_place(w, s) < 2 && w->try(*out = s, at, length))
             return true;
     for (struct stream *s = e->streams, *after; s; s = after) {
         after = s->next;
-        if (s->load->failed)
+        if (passed_over(s->load, background))
             continue;
         struct stream *group[ABREAST_MAX] = {s};
         unsigned n = s->sha256 ? abreast(w, s, group, &after) : 1;
@@ -75,6 +83,10 @@ static bool choose(struct engine *e, const struct way *w, struct stream **out, u
             after = s;
     }
     return false;
+}
+
+static bool choose(struct engine *e, const struct way *w, struct stream **out, uint64_t *at, uint64_t *length) {
+    return choose_among(e, false, w, out, at, length) || choose_among(e, true, w, out, at, length);
 }
 
 /* ---- populating: at and length are bytes ---- */
@@ -96,7 +108,7 @@ static bool populate_piece(struct stream *s, uint32_t piece, uint64_t *at, uint6
         s->claimed += end - *at;
         s->device->ahead += end - *at;
         s->load->users++;
-        if (s->populate_step < POPULATE_STEP_MAX)
+        if (s->populate_step < POPULATE_STEP_MAX && !s->load->background)
             s->populate_step *= 2;
         return true;
     }
@@ -108,8 +120,13 @@ static uint64_t help_below(const struct engine *e) {
     return e->options.populate_ahead / 2;
 }
 
+/* What background loads may take of a bound: enough to keep a disk busy, or nearly so. */
+static uint64_t background_part(uint64_t bound) {
+    return bound / 4;
+}
+
 static bool populate_below(struct stream *s, uint64_t most, uint64_t *at, uint64_t *length) {
-    if (s->device->ahead >= most)
+    if (s->device->ahead >= (s->load->background ? background_part(most) : most))
         return false;
     for (; s->populate_next < s->n_pieces; s->populate_next++)
         if (populate_piece(s, stream_nth(s, s->populate_next), at, length))
@@ -139,12 +156,25 @@ void populated(struct stream *s, uint64_t offset, uint64_t length) {
 
 /* ---- reading: at is a piece ---- */
 
+static bool fell_below(uint64_t before, uint64_t now, uint64_t bound) {
+    return before >= bound && now < bound;
+}
+
+/* Populators that waited for this have work again. */
+static void ahead_fell(struct engine *e, uint64_t before, uint64_t now) {
+    uint64_t most = e->options.populate_ahead, help = help_below(e);
+    if (fell_below(before, now, most) || fell_below(before, now, background_part(most)))
+        pthread_cond_signal(&e->populate_wanted);
+    if (fell_below(before, now, help) || fell_below(before, now, background_part(help)))
+        pthread_cond_signal(&e->populate_help);
+}
+
 static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length) {
     struct engine *e = s->load->engine;
     uint64_t from = piece * s->piece_bytes, bytes = stream_piece_length(s, piece);
     struct device *d = s->device;
-    if (s->pieces[piece] != TODO || d->reads >= DEVICE_READS_MAX ||
-        (d->in_flight > 0 && d->in_flight + bytes > e->options.bytes_in_flight))
+    uint64_t most = s->load->background ? background_part(e->options.bytes_in_flight) : e->options.bytes_in_flight;
+    if (s->pieces[piece] != TODO || d->reads >= DEVICE_READS_MAX || (d->in_flight > 0 && d->in_flight + bytes > most))
         return false;
     for (uint64_t b = from / s->block_bytes; b * s->block_bytes < from + bytes; b++)
         if (s->blocks[b] != DONE) {
@@ -157,10 +187,7 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
     d->reads++;
     uint64_t before = d->ahead;
     d->ahead -= bytes;
-    if (before >= e->options.populate_ahead && d->ahead < e->options.populate_ahead)
-        pthread_cond_signal(&e->populate_wanted);
-    if (before >= help_below(e) && d->ahead < help_below(e))
-        pthread_cond_signal(&e->populate_help);
+    ahead_fell(e, before, d->ahead);
     s->load->users++;
     *at = piece;
     *length = bytes;
@@ -224,14 +251,20 @@ static uint32_t serial_chunks_left(const struct stream *s) {
     return s->sha256 ? s->n_chunks - s->chunk_next : 0;
 }
 
-/* The stream that would be alone at the end, were it left behind, goes first; but no load before an older one. */
-bool schedule_hash(struct engine *e, bool first, struct stream **out, uint32_t *chunk) {
+/* The stream that would be alone at the end, were it left behind, goes first; but no load before an older one of its
+ * class. */
+static struct stream *best_to_hash(const struct engine *e, bool first, bool background) {
     struct stream *best = NULL;
     for (struct stream *s = e->streams; s; s = s->next)
-        if ((!best || s->load == best->load) && has_chunk(s, first) &&
+        if (s->load->background == background && (!best || s->load == best->load) && has_chunk(s, first) &&
             (!best || serial_chunks_left(s) > serial_chunks_left(best)))
             best = s;
-    if (!best)
+    return best;
+}
+
+bool schedule_hash(struct engine *e, bool first, struct stream **out, uint32_t *chunk) {
+    struct stream *best = best_to_hash(e, first, false);
+    if (!best && !(best = best_to_hash(e, first, true)))
         return false;
     *chunk = best->sha256 ? best->chunk_next++ : best->ready[best->ready_from++];
     best->hash_busy = best->sha256;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <string.h>
 
 #include "loader/internal.h"
 
@@ -92,6 +93,16 @@ static void others_help_the_first_worker_when_it_is_behind(void **state) {
     assert_false(schedule_hash(&f.engine, true, &s, &c));
 }
 
+static void urgent_loads_are_hashed_before_older_ones_in_the_background(void **state) {
+    (void)state;
+    struct fixture f;
+    init(&f, N_CHUNKS - 1, N_CHUNKS);
+    f.loads[0].background = true;
+    f.streams[2].chunk_next = N_CHUNKS - 1;
+    expect(&f, 2, N_CHUNKS - 1);
+    expect(&f, 0, N_CHUNKS - 1);
+}
+
 static void a_failed_load_and_what_has_not_landed_are_passed_over(void **state) {
     (void)state;
     struct fixture f;
@@ -103,6 +114,104 @@ static void a_failed_load_and_what_has_not_landed_are_passed_over(void **state) 
     struct stream *s;
     uint32_t c;
     assert_false(schedule_hash(&f.engine, true, &s, &c));
+}
+
+/* One stream of each of two loads of one device, the older one in the background; bounds of 64 MiB. */
+enum { CLASS_BLOCKS = 64 };
+struct classes {
+    struct engine engine;
+    struct device device;
+    struct load loads[2];
+    struct stream streams[2];
+    uint8_t blocks[2][CLASS_BLOCKS], pieces[2][CLASS_BLOCKS];
+};
+
+static void noop_wake(struct reader *r) {
+    (void)r;
+}
+
+static void classes_init(struct classes *c) {
+    static struct reader reader = {.wake = noop_wake};
+    *c = (struct classes){
+        .engine = {.reader = &reader,
+                   .n_hashers = 1,
+                   .options = {.populate_ahead = 32 * BLOCK_BYTES, .bytes_in_flight = 32 * BLOCK_BYTES}},
+        .loads = {{.engine = &c->engine, .users = 1, .background = true}, {.engine = &c->engine, .users = 1}},
+    };
+    pthread_mutex_init(&c->engine.lock, NULL);
+    for (unsigned i = 0; i < 2; i++)
+        c->streams[i] = (struct stream){.load = &c->loads[i],
+                                        .device = &c->device,
+                                        .bytes = CLASS_BLOCKS * BLOCK_BYTES,
+                                        .piece_bytes = BLOCK_BYTES,
+                                        .block_bytes = BLOCK_BYTES,
+                                        .n_blocks = CLASS_BLOCKS,
+                                        .n_pieces = CLASS_BLOCKS,
+                                        .blocks = c->blocks[i],
+                                        .pieces = c->pieces[i],
+                                        .populate_step = BLOCK_BYTES,
+                                        .next = i == 0 ? &c->streams[1] : NULL};
+    c->engine.streams = c->streams;
+}
+
+/* Populates all that may be and returns how much of `which` was. */
+static uint64_t populate_all(struct classes *c, unsigned which) {
+    struct stream *s;
+    uint64_t at, length, bytes = 0;
+    while (schedule_populate(&c->engine, true, &s, &at, &length)) {
+        populated(s, at, length);
+        bytes += s == &c->streams[which] ? length : 0;
+    }
+    return bytes;
+}
+
+static unsigned read_all(struct classes *c, unsigned which) {
+    struct stream *s;
+    uint32_t piece;
+    unsigned n = 0;
+    while (schedule_read(&c->engine, &s, &piece))
+        n += s == &c->streams[which];
+    return n;
+}
+
+static void urgent_work_goes_before_background_work_that_came_first(void **state) {
+    (void)state;
+    struct classes c;
+    struct stream *s;
+    uint64_t at, length;
+    uint32_t piece;
+    classes_init(&c);
+    assert_true(schedule_populate(&c.engine, true, &s, &at, &length));
+    assert_ptr_equal(s, &c.streams[1]);
+    populated(s, at, length);
+    memset(c.blocks, DONE, sizeof(c.blocks));
+    c.device.ahead = sizeof(c.blocks) * BLOCK_BYTES;
+    assert_true(schedule_read(&c.engine, &s, &piece));
+    assert_ptr_equal(s, &c.streams[1]);
+}
+
+static void in_the_background_a_quarter_of_what_may_be_under_way_is(void **state) {
+    (void)state;
+    struct classes c;
+    classes_init(&c);
+    c.streams[0].next = NULL; /* the urgent one has yet to come */
+    assert_int_equal(populate_all(&c, 0), 8 * BLOCK_BYTES);
+    assert_int_equal(read_all(&c, 0), 8);
+    c.streams[0].next = &c.streams[1];
+    assert_in_range(populate_all(&c, 1), 32 * BLOCK_BYTES, 32 * BLOCK_BYTES + POPULATE_STEP_MAX);
+    assert_int_equal(read_all(&c, 1), 24);
+    assert_int_equal(c.device.in_flight, 32 * BLOCK_BYTES);
+}
+
+static void a_load_that_is_hastened_has_what_urgent_ones_have(void **state) {
+    (void)state;
+    struct classes c;
+    classes_init(&c);
+    c.streams[0].next = NULL;
+    assert_int_equal(populate_all(&c, 0), 8 * BLOCK_BYTES);
+    load_hasten(&c.loads[0]);
+    assert_in_range(populate_all(&c, 0), 24 * BLOCK_BYTES, 24 * BLOCK_BYTES + POPULATE_STEP_MAX);
+    assert_int_equal(read_all(&c, 0), 32);
 }
 
 enum { N_STREAMS = 9, N_PIECES = 6 };
@@ -148,6 +257,10 @@ int main(void) {
         cmocka_unit_test(no_load_is_hashed_before_an_older_one),
         cmocka_unit_test(what_any_worker_can_hash_at_any_time_goes_last),
         cmocka_unit_test(others_help_the_first_worker_when_it_is_behind),
+        cmocka_unit_test(urgent_loads_are_hashed_before_older_ones_in_the_background),
+        cmocka_unit_test(urgent_work_goes_before_background_work_that_came_first),
+        cmocka_unit_test(in_the_background_a_quarter_of_what_may_be_under_way_is),
+        cmocka_unit_test(a_load_that_is_hastened_has_what_urgent_ones_have),
         cmocka_unit_test(a_failed_load_and_what_has_not_landed_are_passed_over),
         cmocka_unit_test(files_that_go_side_by_side_make_room_for_the_others),
     };
