@@ -3,7 +3,8 @@
  * One round runs every contender once, each round in another order: raw reads twice (the second is the A/A control),
  * and loads with nothing verified, with XXH3, and with SHA-256. A load is timed from the request to the attach reply,
  * by a client of a real daemon. Raw reads go into memory of the same kind, populated beforehand. The daemon's pages
- * come from memory that this program holds populated and gives up piece by piece, just ahead of the daemon.
+ * come from memory that this program holds populated and gives up piece by piece, just ahead of the daemon. That takes
+ * CPU time which no load has to do with: so as much is given up beside raw reads.
  *
  * The costs that a load cannot avoid are measured alone in the same round, for the row of CPU time: raw reads,
  * populating, one pass of XXH3.
@@ -52,9 +53,10 @@ struct load_bench {
     struct samples seconds[CONTENDERS], cpu[CONTENDERS], populate_cpu, hash_cpu, hash_seconds, sha256_seconds;
 };
 
-static double cpu_now(void) {
+/* Of this thread: what a follower takes is not the contender's. */
+static double thread_cpu_now(void) {
     struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
@@ -63,49 +65,65 @@ static void add(struct samples *s, double v) {
         s->at[s->n++] = v;
 }
 
-/* Gives up held memory just ahead of what the daemon has populated, until told to stop. */
+/* Gives up held memory just ahead of what the daemon has populated, or raw reads have filled, until told to stop. */
 struct follower {
     struct hold *hold;
-    pid_t pid;
+    pid_t pid; /* of the daemon; 0: raw reads */
     uint64_t baseline;
+    _Atomic uint64_t raw_bytes;
     atomic_bool stop;
+    pthread_t thread;
 };
 
 static void *follow(void *user) {
     struct follower *f = user;
     while (!atomic_load(&f->stop)) {
-        uint64_t now = shared_bytes_of(f->pid);
+        uint64_t now = f->pid ? shared_bytes_of(f->pid) : atomic_load(&f->raw_bytes);
         hold_release(f->hold, (now > f->baseline ? now - f->baseline : 0) + LEAD);
         usleep(3000);
     }
     return NULL;
 }
 
+static int follower_start(struct follower *f, struct load_bench *b, pid_t pid) {
+    int r = hold_prime(&b->hold, b->hold.bytes);
+    if (r < 0)
+        return bench_fail("priming memory", strerror(-r));
+    *f = (struct follower){.hold = &b->hold, .pid = pid, .baseline = pid ? shared_bytes_of(pid) : 0};
+    hold_release(&b->hold, LEAD);
+    r = pthread_create(&f->thread, NULL, follow, f);
+    return r ? bench_fail("pthread_create", strerror(r)) : 0;
+}
+
+static void follower_stop(struct follower *f) {
+    atomic_store(&f->stop, true);
+    pthread_join(f->thread, NULL);
+}
+
 static int run_raw(struct load_bench *b, enum contender c) {
     int fds[SHARDS];
-    double cpu = cpu_now();
+    struct follower f;
+    if (follower_start(&f, b, 0) < 0)
+        return -1;
+    double cpu = thread_cpu_now();
     uint64_t begin = clock_now();
     for (int i = 0; i < SHARDS; i++)
         fds[i] = open(b->paths[i], O_RDONLY | O_CLOEXEC | O_DIRECT);
-    int64_t n = raw_read(fds, b->file_bytes, SHARDS, b->raw.at, BLOCK, DEPTH);
+    int64_t n = raw_read(fds, b->file_bytes, SHARDS, b->raw.at, BLOCK, DEPTH, &f.raw_bytes);
     for (int i = 0; i < SHARDS; i++)
         close_fd(fds[i]);
     add(&b->seconds[c], (double)(clock_now() - begin) / 1e9);
-    add(&b->cpu[c], cpu_now() - cpu);
+    add(&b->cpu[c], thread_cpu_now() - cpu);
+    follower_stop(&f);
     return n < 0 ? bench_fail(b->folder, strerror((int)-n)) : 0;
 }
 
 static int run_load(struct load_bench *b, enum contender c) {
     static const enum hearth_verify verify[] = {
         [LOAD_NONE] = HEARTH_VERIFY_NONE, [LOAD_XXH3] = HEARTH_VERIFY_XXH3, [LOAD_SHA256] = HEARTH_VERIFY_ALWAYS};
-    int r = hold_prime(&b->hold, b->hold.bytes);
-    if (r < 0)
-        return bench_fail("priming memory", strerror(-r));
-    struct follower f = {.hold = &b->hold, .pid = b->daemon.pid, .baseline = shared_bytes_of(b->daemon.pid)};
-    pthread_t thread;
-    hold_release(&b->hold, LEAD);
-    if (pthread_create(&thread, NULL, follow, &f) != 0)
-        return bench_fail("pthread_create", strerror(errno));
+    struct follower f;
+    if (follower_start(&f, b, b->daemon.pid) < 0)
+        return -1;
     struct hearth_artifact *a = NULL;
     struct hearth_error err = {.code = HEARTH_OK};
     uint64_t cpu = cpu_ns_of(b->daemon.pid), begin = clock_now();
@@ -113,8 +131,7 @@ static int run_load(struct load_bench *b, enum contender c) {
     int failed = id == 0 || hearth_attach(b->client, id, HEARTH_NO_DEADLINE, &a, &err);
     add(&b->seconds[c], (double)(clock_now() - begin) / 1e9);
     add(&b->cpu[c], (double)(cpu_ns_of(b->daemon.pid) - cpu) / 1e9);
-    atomic_store(&f.stop, true);
-    pthread_join(thread, NULL);
+    follower_stop(&f);
     hearth_release(a);
     if (!failed)
         failed = hearth_evict(b->client, id, true, hearth_deadline_in(10000), &err);
@@ -159,22 +176,22 @@ static int run_alone(struct load_bench *b) {
     struct memory m = {.fd = -1};
     uint64_t bytes = b->options->bytes < UINT64_C(1) << 30 ? b->options->bytes : UINT64_C(1) << 30;
     int r = hold_prime(&b->hold, b->hold.bytes);
-    double cpu = cpu_now();
+    double cpu = thread_cpu_now();
     r = r < 0 ? r : memory_new(&m, bytes, b->raw.huge, &b->hold);
     if (r < 0)
         return bench_fail("populating", strerror(-r));
-    add(&b->populate_cpu, (cpu_now() - cpu) * ((double)b->options->bytes / (double)bytes));
+    add(&b->populate_cpu, (thread_cpu_now() - cpu) * ((double)b->options->bytes / (double)bytes));
     memory_drop(&m);
     volatile uint64_t sum = 0;
     uint64_t begin = clock_now();
-    cpu = cpu_now();
+    cpu = thread_cpu_now();
     for (uint64_t at = 0; at < b->raw.bytes; at += BLOCK)
 #if defined(__x86_64__)
         sum = sum + XXH3_128bits_dispatch(b->raw.at + at, b->raw.bytes - at < BLOCK ? b->raw.bytes - at : BLOCK).low64;
 #else
         sum = sum + XXH3_128bits(b->raw.at + at, b->raw.bytes - at < BLOCK ? b->raw.bytes - at : BLOCK).low64;
 #endif
-    add(&b->hash_cpu, cpu_now() - cpu);
+    add(&b->hash_cpu, thread_cpu_now() - cpu);
     add(&b->hash_seconds, (double)(clock_now() - begin) / 1e9);
     add(&b->sha256_seconds, sha256_all_cores(b));
     return 0;

@@ -36,8 +36,9 @@ uint64_t huge_page_bytes(void); /* 0 when the kernel has none */
 /* ---- raw reads ---- */
 
 /* Reads files [0, n) one after another with O_DIRECT io_uring reads of `block` bytes, `depth` in flight, into memory;
- * no hashing, no allocation, nothing else. Returns the bytes read, or -errno. */
-int64_t raw_read(const int *fds, const uint64_t *bytes, size_t n, char *into, uint64_t block, unsigned depth);
+ * no hashing, no allocation, nothing else. *progress: bytes so far. Returns the bytes read, or -errno. */
+int64_t raw_read(const int *fds, const uint64_t *bytes, size_t n, char *into, uint64_t block, unsigned depth,
+                 _Atomic uint64_t *progress);
 
 /* ---- processes ---- */
 
