@@ -10,12 +10,12 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/uring_refusal.h"
 
 /* Copies that run at once inside the ring's owner; the rest go to the ring's own threads. */
 #define COPIES_INLINE 4u
@@ -94,26 +94,15 @@ static void uring_free(struct reader *r) {
     free(u);
 }
 
-/* Why io_uring is refused, in the words of what refuses it. */
 static int refused(int sys_errno, struct hearth_error *err) {
-    if (sys_errno == ENOMEM || sys_errno == EMFILE || sys_errno == ENFILE)
+    char why[256];
+    if (!uring_refusal("", sys_errno, why, sizeof(why)))
         return error_errno(err, sys_errno, "cannot make an io_uring");
-    int disabled = 0;
-    _cleanup_fclose_ FILE *f = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-    if (f && fscanf(f, "%d", &disabled) != 1)
-        disabled = 0;
-    int r = error_errno(err, sys_errno, "io_uring is not available");
+    error_errno(err, sys_errno, "io_uring is not available");
     if (err)
         err->code = HEARTH_E_UNSUPPORTED;
-    if (sys_errno == ENOSYS)
-        error_hint(err, "the kernel, or a sandbox around it, has no io_uring");
-    else if (disabled > 0)
-        error_hint(err, "the sysctl kernel.io_uring_disabled is %d: set it to 0%s", disabled,
-                   disabled == 1 ? ", or add this user to the group of kernel.io_uring_group" : "");
-    else if (sys_errno == EPERM || sys_errno == EACCES)
-        error_hint(err, "a seccomp profile refuses it (the default one of Docker and containerd does): allow "
-                        "io_uring_setup, io_uring_enter and io_uring_register");
-    return err ? HEARTH_E_UNSUPPORTED : r;
+    error_hint(err, "%s", why);
+    return HEARTH_E_UNSUPPORTED;
 }
 
 int uring_new(unsigned depth, struct reader **out, struct hearth_error *err) {

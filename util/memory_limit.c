@@ -14,59 +14,29 @@
 
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/kernel_file.h"
 #include "util/text.h"
 
 /* How one version of control groups spells it. */
 struct spelling {
     const char *limit, *usage, *reclaimable;
+    const char *swap; /* NULL: this version states no limit that would keep all of it out of swap */
 };
-static const struct spelling v1 = {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"};
-static const struct spelling v2 = {"memory.max", "memory.current", "inactive_file"};
+static const struct spelling v1 = {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", NULL};
+static const struct spelling v2 = {"memory.max", "memory.current", "inactive_file", "memory.swap.max"};
 
-/* A file that holds one number. False when it is not there or is no number ("max"). */
-static bool read_number(const char *directory, const char *name, uint64_t *out) {
+/* Called for this process's group, and for each above it up to the mount point. */
+typedef void (*visit_group)(void *user, const char *directory, const struct spelling *s);
+
+static bool number_in(const char *directory, const char *name, uint64_t *out) {
     char path[PATH_MAX];
-    if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path))
-        return false;
-    _cleanup_fclose_ FILE *f = fopen(path, "re");
-    return f && fscanf(f, "%" SCNu64, out) == 1;
+    return snprintf(path, sizeof(path), "%s/%s", directory, name) < (int)sizeof(path) && kernel_number(path, out);
 }
 
-/* The number behind `key` in a file of "key number" lines; 0 when absent. */
-static uint64_t read_keyed(const char *path, const char *key) {
-    _cleanup_fclose_ FILE *f = fopen(path, "re");
-    char line[256];
-    size_t n = strlen(key);
-    uint64_t value = 0;
-    while (f && fgets(line, sizeof(line), f))
-        if (strncmp(line, key, n) == 0 && (line[n] == ' ' || line[n] == ':') &&
-            sscanf(line + n + 1, "%" SCNu64, &value) == 1)
-            return value;
-    return 0;
-}
-
-static void consider(struct memory_limit *best, uint64_t limit, uint64_t used, const char *directory,
-                     const char *file) {
-    uint64_t available = limit > used ? limit - used : 0;
-    if (available >= best->available)
-        return;
-    best->available = available;
-    best->limit = limit;
-    best->used = used;
-    best->of_machine = false;
-    snprintf(best->source, sizeof(best->source), "%s%s%s", directory, *file ? "/" : "", file);
-}
-
-/* Considers `directory`, which this cuts shorter and shorter, and all above it down to its first `keep` bytes. */
-static void consider_ancestors(struct memory_limit *best, char *directory, size_t keep, const struct spelling *s) {
+/* Visits `directory`, which this cuts shorter and shorter, and all above it down to its first `keep` bytes. */
+static void visit_ancestors(char *directory, size_t keep, const struct spelling *s, visit_group visit, void *user) {
     for (;;) {
-        uint64_t limit, usage;
-        char stat[PATH_MAX];
-        if (read_number(directory, s->limit, &limit) && read_number(directory, s->usage, &usage) &&
-            snprintf(stat, sizeof(stat), "%s/memory.stat", directory) < (int)sizeof(stat)) {
-            uint64_t reclaimable = read_keyed(stat, s->reclaimable);
-            consider(best, limit, usage > reclaimable ? usage - reclaimable : 0, directory, s->limit);
-        }
+        visit(user, directory, s);
         char *slash = strrchr(directory, '/');
         if (!slash || (size_t)(slash - directory) < keep)
             return;
@@ -119,7 +89,7 @@ static bool own_group(const char *root, bool unified, char *out, size_t size) {
 }
 
 /* One line: "36 35 98:0 ROOT MOUNTPOINT options ... - TYPE source SUPER_OPTIONS". */
-static void consider_mount(const char *root, char *line, struct memory_limit *best) {
+static void visit_mount(const char *root, char *line, visit_group visit, void *user) {
     char *tail = strstr(line, " - ");
     char mount_root[PATH_MAX], mount_point[PATH_MAX], type[32], super_options[1024], group[PATH_MAX];
     if (!tail || sscanf(line, "%*s %*s %*s %4095s %4095s", mount_root, mount_point) != 2 ||
@@ -141,35 +111,88 @@ static void consider_mount(const char *root, char *line, struct memory_limit *be
     size_t length = strlen(directory);
     while (length > 0 && directory[length - 1] == '/')
         directory[--length] = '\0';
-    consider_ancestors(best, directory, strlen(root) + strlen(mount_point), unified ? &v2 : &v1);
+    visit_ancestors(directory, strlen(root) + strlen(mount_point), unified ? &v2 : &v1, visit, user);
 }
 
-int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_error *err) {
-    struct memory_limit best = {.available = UINT64_MAX};
+static void visit_groups(const char *root, visit_group visit, void *user) {
     char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/proc/meminfo", root);
-    uint64_t total = read_keyed(path, "MemTotal"), available = read_keyed(path, "MemAvailable");
-    if (total == 0)
-        return error_set(err, HEARTH_E_SYSTEM, "cannot read how much memory there is from %s", path);
-    consider(&best, total * 1024, (total - (available < total ? available : total)) * 1024, path, "");
-    best.of_machine = true;
-
     snprintf(path, sizeof(path), "%s/proc/self/mountinfo", root);
     _cleanup_fclose_ FILE *f = fopen(path, "re");
     _cleanup_free_ char *line = NULL;
     size_t capacity = 0;
     while (f && getline(&line, &capacity, f) > 0)
-        consider_mount(root, line, &best);
-    *out = best;
+        visit_mount(root, line, visit, user);
+}
+
+struct each {
+    memory_limit_call call;
+    void *user;
+};
+
+static void state_limit(void *user, const char *directory, const struct spelling *s) {
+    const struct each *each = user;
+    uint64_t limit, usage;
+    char stat[PATH_MAX];
+    if (!number_in(directory, s->limit, &limit) || !number_in(directory, s->usage, &usage) ||
+        snprintf(stat, sizeof(stat), "%s/memory.stat", directory) >= (int)sizeof(stat))
+        return;
+    uint64_t reclaimable = kernel_keyed(stat, s->reclaimable), used = usage > reclaimable ? usage - reclaimable : 0;
+    struct memory_limit m = {.available = limit > used ? limit - used : 0, .limit = limit, .used = used};
+    if (snprintf(m.source, sizeof(m.source), "%s/%s", directory, s->limit) < (int)sizeof(m.source))
+        each->call(each->user, &m);
+}
+
+int memory_limit_each(const char *root, memory_limit_call call, void *user, struct hearth_error *err) {
+    struct memory_limit machine = {.of_machine = true};
+    snprintf(machine.source, sizeof(machine.source), "%s/proc/meminfo", root);
+    uint64_t total = kernel_keyed(machine.source, "MemTotal");
+    uint64_t available = kernel_keyed(machine.source, "MemAvailable");
+    if (total == 0)
+        return error_set(err, HEARTH_E_SYSTEM, "cannot read how much memory there is from %s", machine.source);
+    machine.limit = total * 1024;
+    machine.available = (available < total ? available : total) * 1024;
+    machine.used = machine.limit - machine.available;
+    call(user, &machine);
+    visit_groups(root, state_limit, &(struct each){call, user});
     return 0;
+}
+
+static void take_tightest(void *user, const struct memory_limit *m) {
+    struct memory_limit *best = user;
+    if (m->available < best->available)
+        *best = *m;
+}
+
+int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_error *err) {
+    struct memory_limit best = {.available = UINT64_MAX};
+    int r = memory_limit_each(root, take_tightest, &best, err);
+    if (!r)
+        *out = best;
+    return r;
+}
+
+static void find_no_swap(void *user, const char *directory, const struct spelling *s) {
+    bool *kept_out = user;
+    uint64_t most;
+    *kept_out |= s->swap && number_in(directory, s->swap, &most) && most == 0;
+}
+
+enum memory_swap memory_swap_read(const char *root) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/proc/meminfo", root);
+    if (kernel_keyed(path, "SwapTotal") == 0)
+        return MEMORY_SWAP_OFF;
+    bool kept_out = false;
+    visit_groups(root, find_no_swap, &kept_out);
+    return kept_out ? MEMORY_SWAP_FORBIDDEN : MEMORY_SWAP_POSSIBLE;
 }
 
 uint64_t memory_pool_free(const char *root, uint64_t *page) {
     char path[PATH_MAX];
     snprintf(path, sizeof(path), "%s/proc/meminfo", root);
-    uint64_t total = read_keyed(path, "HugePages_Total"), size = read_keyed(path, "Hugepagesize") * 1024;
+    uint64_t total = kernel_keyed(path, "HugePages_Total"), size = kernel_keyed(path, "Hugepagesize") * 1024;
     *page = total > 0 ? size : 0;
-    return read_keyed(path, "HugePages_Free") * *page;
+    return kernel_keyed(path, "HugePages_Free") * *page;
 }
 
 int memory_limit_check(const char *root, uint64_t needed, uint64_t beside, struct hearth_error *err) {

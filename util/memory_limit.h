@@ -26,6 +26,15 @@ struct memory_limit {
 /* `root` goes before every path ("" for the running system; a recorded tree in tests). Errors: SYSTEM. */
 int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_error *err);
 
+/* Calls call() for the machine's memory and for every limit above, in no order that matters. Errors: as above. */
+typedef void (*memory_limit_call)(void *user, const struct memory_limit *m);
+int memory_limit_each(const char *root, memory_limit_call call, void *user, struct hearth_error *err);
+
+/* Whether what this process holds in memory may be swapped out: there is no swap; a control group of version 2 above it
+ * has memory.swap.max = 0 (MemorySwapMax=0 of its unit); or it may. */
+enum memory_swap { MEMORY_SWAP_OFF, MEMORY_SWAP_FORBIDDEN, MEMORY_SWAP_POSSIBLE };
+enum memory_swap memory_swap_read(const char *root);
+
 /* The pool of huge pages (of the default size; *page: its bytes, 0 without a pool): bytes that are free in it, what
  * others have reserved included. They are no part of what memory_limit_read() finds available, and no control group of
  * memory counts them. */

@@ -1,51 +1,11 @@
 /* util/memory_limit: the tightest of all limits that apply is found, on recorded trees of /proc and /sys. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
+#include "recorded_tree.h"
 
 #include "util/error.h"
 #include "util/memory_limit.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define UNLIMITED "9223372036854771712\n" /* v1's way to say so */
-
-static char root[64];
-
-static int setup(void **state) {
-    (void)state;
-    snprintf(root, sizeof(root), "/tmp/hearth-limit-XXXXXX");
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof(command), "rm -r %s", root);
-    return system(command);
-}
-
-/* Writes a file of the tree, directories included. */
-static void put(const char *path, const char *text) {
-    char full[512];
-    snprintf(full, sizeof(full), "%s%s", root, path);
-    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); p++) {
-        *p = '\0';
-        assert_true(mkdir(full, 0755) == 0 || errno == EEXIST);
-        *p = '/';
-    }
-    FILE *f = fopen(full, "w");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-}
 
 static void put_machine(const char *available_kb) {
     char text[128];
@@ -174,6 +134,44 @@ static void a_pool_of_huge_pages_is_counted_apart(void **state) {
     assert_int_equal(page, 0);
 }
 
+static void swap_is_kept_out_by_any_group_above(void **state) {
+    (void)state;
+    put("/proc/self/cgroup", "0::/system.slice/hearthd.service\n");
+    put("/proc/self/mountinfo", "24 23 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+    put("/sys/fs/cgroup/system.slice/hearthd.service/memory.swap.max", "max\n");
+    put("/proc/meminfo", "MemTotal: 8 kB\nSwapTotal: 0 kB\n");
+    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_OFF);
+    put("/proc/meminfo", "MemTotal: 8 kB\nSwapTotal: 4 kB\n");
+    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_POSSIBLE);
+    put("/sys/fs/cgroup/system.slice/memory.swap.max", "0\n");
+    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_FORBIDDEN);
+}
+
+static void swap_is_possible_where_groups_cannot_forbid_it(void **state) {
+    (void)state;
+    put_v1("/a");
+    put("/proc/meminfo", "MemTotal: 8 kB\nSwapTotal: 4 kB\n");
+    put("/sys/fs/cgroup/memory/a/memory.swappiness", "0\n");
+    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_POSSIBLE);
+}
+
+static void count_limit(void *user, const struct memory_limit *m) {
+    unsigned *counts = user;
+    counts[m->of_machine]++;
+}
+
+static void each_limit_is_told_once(void **state) {
+    (void)state;
+    unsigned counts[2] = {0};
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    put_v1("/a/b");
+    put("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", UNLIMITED);
+    put("/sys/fs/cgroup/memory/a/memory.usage_in_bytes", "1\n");
+    assert_int_equal(memory_limit_each(root, count_limit, counts, &err), 0);
+    assert_int_equal(counts[true], 1);
+    assert_int_equal(counts[false], 2);
+}
+
 static void no_figures_at_all_is_an_error(void **state) {
     (void)state;
     struct memory_limit m;
@@ -182,7 +180,7 @@ static void no_figures_at_all_is_an_error(void **state) {
 }
 
 int main(void) {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, tree_setup, tree_teardown)
     const struct CMUnitTest tests[] = {
         T(without_control_groups_the_machine_counts),
         T(a_v1_group_limits_and_its_inactive_cache_does_not_count),
@@ -192,6 +190,9 @@ int main(void) {
         T(a_group_that_is_over_its_limit_has_nothing_left),
         T(what_does_not_fit_is_told_with_figures),
         T(a_pool_of_huge_pages_is_counted_apart),
+        T(swap_is_kept_out_by_any_group_above),
+        T(swap_is_possible_where_groups_cannot_forbid_it),
+        T(each_limit_is_told_once),
         T(no_figures_at_all_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
