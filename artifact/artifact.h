@@ -4,9 +4,10 @@
  * remembers for each file who it is: (device, inode, size, mtime, ctime). The artifact's key digests all of that with
  * what the caller expects of it; two loads with the same key are the same generation and share one load.
  *
- * Links: the reference itself may be a link. Inside, a link is followed if it stays inside the artifact's directory,
- * or, in a Hugging Face cache (REPO/snapshots/COMMIT), if it leads to a file directly in REPO/blobs. Any other is
- * refused as unsafe. Files are opened with openat2, so that a link swapped in later cannot lead out either.
+ * Links: the reference itself may be a link, which must not lead out of the source that it is in. Inside, a link is
+ * followed if it stays inside the artifact's directory, or, in a Hugging Face cache (REPO/snapshots/COMMIT), if it
+ * leads to a file directly in REPO/blobs. Any other is refused as unsafe. Files are opened with openat2, so that a link
+ * swapped in later cannot lead out either.
  *
  * Thread rule: resolving may block on storage for as long as storage likes: never call it on an event loop. Another
  * thread may call it off, which is noticed between two answers of the storage. An artifact is immutable afterwards and
@@ -67,7 +68,8 @@ struct artifact_digest {
 
 /* Borrowed for the call. All may be empty. */
 struct artifact_request {
-    const char *ref; /* an absolute path */
+    const char *ref;     /* an absolute path */
+    const char *beneath; /* the directory of its source, with which it begins; NULL: none */
     const char *const *include;
     size_t n_include;
     const char *const *exclude;
@@ -85,8 +87,8 @@ struct artifact_request {
 #define ARTIFACT_MATCHING_MAX (UINT64_C(1) << 31) /* steps of matching names to them: about a step a nanosecond */
 
 /* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, paths too long, patterns too costly, a digest for a file that
- * is not there), UNSAFE (a link that leads out; a fifo, socket or device), MALFORMED (a digest file that cannot be read
- * as one), CHANGED (while it was read), CANCELLED, IO. */
+ * is not there), UNSAFE (a link that leads out, of the source or the artifact; a fifo, socket or device), MALFORMED (a
+ * digest file that cannot be read as one), CHANGED (while it was read), CANCELLED, IO. */
 int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err);
 /* Gives the memory of large ones back to the system. Returns NULL; NULL is allowed. */
 struct artifact *artifact_free(struct artifact *a);

@@ -37,9 +37,10 @@ static int put_file(EVP_MD_CTX *c, const struct artifact_file *f) {
 
 int artifact_make_key(struct artifact *a, const struct artifact_request *r, struct hearth_error *err) {
     _cleanup_(cleanup_digest) EVP_MD_CTX *c = EVP_MD_CTX_new();
-    int ok = c && EVP_DigestInit_ex(c, EVP_sha256(), NULL) && put_string(c, a->ref) && put_u64(c, a->is_file) &&
-             put_u64(c, r->policy) && put_strings(c, r->include, r->n_include) &&
-             put_strings(c, r->exclude, r->n_exclude) && put_u64(c, a->n_files);
+    int ok = c && EVP_DigestInit_ex(c, EVP_sha256(), NULL) && put_string(c, a->ref) &&
+             put_string(c, r->beneath ? r->beneath : "") && put_u64(c, a->is_file) && put_u64(c, r->policy) &&
+             put_strings(c, r->include, r->n_include) && put_strings(c, r->exclude, r->n_exclude) &&
+             put_u64(c, a->n_files);
     for (size_t i = 0; ok && i < a->n_files; i++)
         ok = put_file(c, &a->files[i]);
     unsigned length = sizeof(a->key);

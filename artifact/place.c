@@ -18,7 +18,7 @@
 /* With RESOLVE_BENEATH a rename anywhere on the system makes ".." fail with EAGAIN, even if it is not concerned. */
 #define BENEATH_TRIES 64
 
-static int open_beneath(int root, const char *path, int flags) {
+int open_beneath(int root, const char *path, int flags) {
     struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     long fd = -1;
     for (int i = 0; i < BENEATH_TRIES; i++) {
@@ -79,11 +79,15 @@ int place_init(struct place *p, int directory) {
     return 0;
 }
 
-void place_deinit(struct place *p) {
-    p->directory = close_fd(p->directory);
+void place_forget_repository(struct place *p) {
     p->repository = close_fd(p->repository);
-    free(steal_ptr(&p->real));
     p->inside = NULL;
+}
+
+void place_deinit(struct place *p) {
+    place_forget_repository(p);
+    p->directory = close_fd(p->directory);
+    free(steal_ptr(&p->real));
 }
 
 /* Inside the snapshot, or a file directly in the repository's blobs: 0 or -EXDEV. The repository is taken to be where

@@ -21,6 +21,8 @@ struct place {
 
 /* Takes the descriptor over, also on failure. 0 or -errno. */
 int place_init(struct place *p, int directory);
+/* Of a Hugging Face repository, its snapshot alone is left: links to its blobs lead out then. */
+void place_forget_repository(struct place *p);
 /* May run twice. */
 void place_deinit(struct place *p);
 
@@ -28,6 +30,9 @@ void place_deinit(struct place *p);
  * in a circle. place_open() returns a close-on-exec descriptor; never blocks on a fifo or device. */
 int place_stat(const struct place *p, const char *path, struct stat *st);
 int place_open(const struct place *p, const char *path, int flags);
+
+/* The same for any directory: a path that leads out of it, through whatever links, is -EXDEV. */
+int open_beneath(int root, const char *path, int flags);
 
 /* The path that a descriptor was opened by, without links: a new string, or NULL with errno set. */
 char *descriptor_path(int fd);

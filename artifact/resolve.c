@@ -5,13 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <malloc.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "artifact/artifact.h"
+#include "artifact/border.h"
 #include "artifact/digests.h"
 #include "artifact/key.h"
 #include "artifact/select.h"
@@ -28,6 +27,14 @@ static int fail_errno(const char *ref, int sys_errno, const char *what, struct h
     int r = error_errno(err, sys_errno, "%s", what);
     error_at(err, ref, HEARTH_NO_OFFSET);
     return r;
+}
+
+static int leads_out(const char *ref, const struct border *border, struct hearth_error *err) {
+    error_set(err, HEARTH_E_UNSAFE, "the reference leads out of its source");
+    error_at(err, ref, HEARTH_NO_OFFSET);
+    error_expected(err, "a path that stays in %.200s, whatever its links say", border->path);
+    error_hint(err, "load what it leads to by its own path, from a source that holds it");
+    return HEARTH_E_UNSAFE;
 }
 
 static int no_memory(struct hearth_error *err) {
@@ -62,8 +69,13 @@ static int compare_skipped(const void *x, const void *y) {
 }
 
 /* Takes fd over. */
-static int resolve_directory(const struct artifact_request *r, struct artifact *a, int fd, struct hearth_error *err) {
+static int resolve_directory(const struct artifact_request *r, const struct border *border, struct artifact *a, int fd,
+                             struct hearth_error *err) {
     int e = place_init(&a->place, fd);
+    if (e == 0)
+        e = border_check_place(border, &a->place);
+    if (e == -EXDEV)
+        return leads_out(a->ref, border, err);
     if (e < 0)
         return fail_errno(a->ref, -e, "the artifact's directory cannot be reached", err);
     _cleanup_(digest_files_deinit) struct digest_files found = {0};
@@ -87,27 +99,31 @@ static int resolve_directory(const struct artifact_request *r, struct artifact *
 }
 
 /* The directory above a path, which is cut there; *name is the last part. */
-static int open_above(char *path, const char **name, struct place *out) {
+static int open_above(const struct border *border, char *path, const char **name, struct place *out) {
     char *slash = strrchr(path, '/');
     if (!slash)
         return -ENOENT;
     *name = slash + 1;
     *slash = '\0';
     int fd = open(slash == path ? "/" : path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? -errno : place_init(out, fd);
+    int r = fd < 0 ? -errno : place_init(out, fd);
+    return r < 0 ? r : border_check_place(border, out);
 }
 
 /* The reference may be a link to anywhere: the artifact is in the place where the file really lies, and is called as
  * the reference calls it. */
-static int resolve_file(struct artifact *a, int fd, const struct stat *st, struct hearth_error *err) {
+static int resolve_file(const struct border *border, struct artifact *a, int fd, const struct stat *st,
+                        struct hearth_error *err) {
     _cleanup_free_ char *real = descriptor_path(fd), *ref = strdup(a->ref);
     _cleanup_(place_deinit) struct place beside = PLACE_NULL;
     const char *real_name, *name;
     if (!real || !ref)
         return fail_errno(a->ref, errno, "the file's path cannot be found out", err);
-    int e = open_above(real, &real_name, &a->place);
+    int e = open_above(border, real, &real_name, &a->place);
     if (e == 0)
-        e = open_above(ref, &name, &beside);
+        e = open_above(border, ref, &name, &beside);
+    if (e == -EXDEV)
+        return leads_out(a->ref, border, err);
     if (e < 0)
         return fail_errno(a->ref, -e, "the file's directory cannot be opened", err);
     a->is_file = true;
@@ -135,11 +151,16 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
         return no_memory(err);
     path_tidy(a->ref); /* one artifact has one reference */
 
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
-    _cleanup_close_ int fd = (int)syscall(SYS_openat2, AT_FDCWD, r->ref, &how, sizeof(how));
+    _cleanup_(border_deinit) struct border border = BORDER_NULL;
+    e = border_init(&border, r->beneath);
+    if (e < 0)
+        return fail_errno(r->beneath, -e, "the directory of the source cannot be opened", err);
+    _cleanup_close_ int fd = border_open(&border, r->beneath ? a->ref : r->ref);
     struct stat st;
+    if (fd == -EXDEV && r->beneath)
+        return leads_out(a->ref, &border, err);
     if (fd < 0 || fstat(fd, &st) < 0) {
-        e = fail_errno(a->ref, errno, "the artifact cannot be opened", err);
+        e = fail_errno(a->ref, fd < 0 ? -fd : errno, "the artifact cannot be opened", err);
         if (e == HEARTH_E_INVALID)
             error_hint(err,
                        "links in a circle, and those of /proc that stand for a process's own files, are not followed");
@@ -149,9 +170,9 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
         return e;
     }
     if (S_ISDIR(st.st_mode))
-        e = resolve_directory(r, a, steal_fd(&fd), err);
+        e = resolve_directory(r, &border, a, steal_fd(&fd), err);
     else
-        e = resolve_file(a, fd, &st, err);
+        e = resolve_file(&border, a, fd, &st, err);
     if (e == 0)
         e = digests_of_request(a, r, err);
     if (e == 0)

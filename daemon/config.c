@@ -1,10 +1,12 @@
 /* daemon/config.c: the configuration file, read with inih.
  *
- * The file is flat: `key = value`, comments from '#' or ';' on. inih leaves some things to its caller, and the reader
- * below does them on each line before inih sees it: it counts lines, so that every mistake can be named by its own; it
- * refuses a line longer than inih's buffer, which inih would cut in two; it refuses NULs, which would end a line early;
- * it refuses sections, which inih would not mention while they are empty; and it strips what may stand in front, blanks
- * and a byte order mark, so that inih never takes a line for the continuation of the one above.
+ * `key = value`, comments from '#' or ';' on; below the daemon's own keys, one section a source (daemon/sources.h).
+ * inih leaves some things to its caller, and the reader below does them on each line before inih sees it: it counts
+ * lines, so that every mistake can be named by its own; it refuses a line longer than inih's buffer, which inih would
+ * cut in two; it refuses NULs, which would end a line early; it takes the lines that begin a section itself, as inih
+ * would cut long names, not mention sections that are empty, and not look at what stands behind the ']'; and it strips
+ * what may stand in front, blanks and a byte order mark, so that inih never takes a line for the continuation of the
+ * one above.
  */
 #include <errno.h>
 #include <ini.h>
@@ -28,6 +30,9 @@ struct reading {
     unsigned line_number;
     unsigned refused_first;         /* the first line that take() refused: inih will name it, too */
     unsigned seen_at[OPTIONS_KEYS]; /* the line a key was set on */
+    unsigned section_line;          /* where the section begins; 0: none has */
+    bool section_is_good;           /* else nothing in it can be */
+    unsigned section_seen_at[SOURCE_KEYS];
     int result;
 };
 
@@ -50,6 +55,55 @@ static void mistake_in_line(struct reading *r, unsigned line, const char *what, 
     mistake(r, line, &e);
 }
 
+/* The source that the section is about. */
+static struct source *section_source(const struct reading *r) {
+    return &r->options->sources->list[r->options->sources->n - 1];
+}
+
+static void end_section(struct reading *r) {
+    struct hearth_error e = HEARTH_ERROR_INIT;
+    if (!r->section_is_good || r->section_seen_at[source_key("path")])
+        return;
+    error_set(&e, HEARTH_E_INVALID, "source %s has no path", section_source(r)->name);
+    error_expected(&e, "path = DIRECTORY below [source %s]", section_source(r)->name);
+    mistake(r, r->section_line, &e);
+}
+
+/* "[source NAME]", whose '[' is there. */
+static void begin_section(struct reading *r, const char *line) {
+    char text[128], nothing[1] = "", *end, *next = text, *kind, *name;
+    struct source *source;
+    struct hearth_error e = HEARTH_ERROR_INIT;
+    end_section(r);
+    r->section_line = r->line_number;
+    r->section_is_good = false;
+    memset(r->section_seen_at, 0, sizeof(r->section_seen_at));
+    snprintf(text, sizeof(text), "%s", line + 1);
+    end = strchr(text, ']');
+    const char *behind = end ? end + 1 + strspn(end + 1, " \t\r\n") : "";
+    if (!end || (*behind && *behind != ';' && *behind != '#')) {
+        mistake_in_line(r, r->line_number, "the line is no section", "[source NAME]");
+        return;
+    }
+    *end = '\0';
+    do
+        kind = strsep(&next, " \t");
+    while (kind && !*kind);
+    name = next ? next + strspn(next, " \t") : nothing;
+    for (size_t n = strlen(name); n > 0 && strchr(" \t", name[n - 1]); n--)
+        name[n - 1] = '\0';
+    if (!kind || strcmp(kind, "source") != 0) {
+        error_set(&e, HEARTH_E_INVALID, "there is no section [%.64s]", kind ? kind : "");
+        error_expected(&e, "[source NAME]");
+        error_found(&e, "%s", line);
+    } else {
+        sources_add(&r->options->sources, name, &source, &e);
+    }
+    r->section_is_good = e.code == 0;
+    if (e.code)
+        mistake(r, r->line_number, &e);
+}
+
 /* One line for inih, at most `size` bytes with its NUL. */
 static char *read_line(char *buffer, int size, void *stream) {
     struct reading *r = stream;
@@ -69,25 +123,35 @@ static char *read_line(char *buffer, int size, void *stream) {
     if (strlen(start) >= (size_t)size)
         mistake_in_line(r, r->line_number, "the line is too long", "at most 198 bytes");
     else if (start[0] == '[')
-        mistake_in_line(r, r->line_number, "there are no sections", "key = value");
+        begin_section(r, start);
     else
         strcpy(buffer, start);
     return buffer;
 }
 
-static int take(void *user, const char *section, const char *name, const char *value) {
+/* Keys of the section that the line is in, or of the daemon. */
+static int set(struct reading *r, const char *name, const char *value, struct hearth_error *e) {
+    bool section = r->section_line > 0;
+    int key = section ? source_key(name) : options_key(name);
+    unsigned *seen_at = key < 0 ? NULL : section ? &r->section_seen_at[key] : &r->seen_at[key];
+    if (seen_at && *seen_at) {
+        error_set(e, HEARTH_E_INVALID, "%s was set before, on line %u", name, *seen_at);
+        error_expected(e, "each key once");
+        error_found(e, "%s", name);
+        return HEARTH_E_INVALID;
+    }
+    if (seen_at)
+        *seen_at = r->line_number;
+    return section ? source_set(r->options->sources, section_source(r), name, value, e)
+                   : options_set(r->options, name, value, e);
+}
+
+static int take(void *user, const char *no_section, const char *name, const char *value) {
     struct reading *r = user;
     struct hearth_error e = HEARTH_ERROR_INIT;
-    int key = options_key(name);
-    (void)section; /* there is none: read_line() refused it */
-    if (key >= 0 && r->seen_at[key]) {
-        error_set(&e, HEARTH_E_INVALID, "%s was set before, on line %u", name, r->seen_at[key]);
-        error_expected(&e, "each key once");
-        error_found(&e, "%s", name);
-    } else if (options_set(r->options, name, value, &e) == 0) {
-        r->seen_at[key] = r->line_number;
+    (void)no_section; /* read_line() takes them */
+    if ((r->section_line && !r->section_is_good) || set(r, name, value, &e) == 0)
         return 1;
-    }
     if (!r->refused_first)
         r->refused_first = r->line_number;
     mistake(r, r->line_number, &e);
@@ -117,6 +181,7 @@ int config_read(const char *path, struct options *o, config_report report, void 
     } else if (line < 0 && !r.result) {
         r.result = error_set(err, HEARTH_E_NO_MEMORY, "no memory to read the configuration file");
     }
+    end_section(&r);
     free(r.line);
     return r.result;
 }

@@ -135,14 +135,17 @@ static int take_signals(struct daemon *d, struct hearth_error *err) {
 }
 
 static int listen_somewhere(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
-    const struct ipc_options options = {
-        .own_uid_only = true, .server_version = "hearthd " HEARTH_VERSION, .epoll = loop_share(d->loop, on_server, d)};
+    const struct ipc_options options = {.refuses = access_refuses,
+                                        .server_version = "hearthd " HEARTH_VERSION,
+                                        .epoll = loop_share(d->loop, on_server, d)};
     int r = ipc_server_new(&options, &daemon_requests, d, &d->server, err);
     if (r) {
         close_fd(passed);
         return r;
     }
-    return passed >= 0 ? ipc_server_adopt(d->server, passed, err) : ipc_server_listen(d->server, socket, 0600, err);
+    /* A user's daemon stays the user's; whom else the machine's serves, is decided when they have connected. */
+    mode_t mode = d->command->system || d->options.sources ? 0666 : 0600;
+    return passed >= 0 ? ipc_server_adopt(d->server, passed, err) : ipc_server_listen(d->server, socket, mode, err);
 }
 
 /* The socket is made before any thread is: that sets the umask for a moment. */
@@ -174,27 +177,30 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
     return 0;
 }
 
-int daemon_new(const struct options *options, const char *socket, int passed, struct daemon **out,
+int daemon_new(struct command_line *command, const char *socket, int passed, struct daemon **out,
                struct hearth_error *err) {
     struct daemon *d = calloc(1, sizeof(*d));
     char budget[16], status[sizeof(d->options.socket) + 64];
     if (!d)
         return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the daemon");
-    d->options = *options;
+    d->command = command;
+    d->options = command->options;
     d->signal_fd = -1;
     LIST_INIT(&d->clients);
     d->start_ns = d->used_ns = clock_now();
     int r = start(d, socket, passed, err);
     if (r) {
+        d->options.sources = NULL; /* still the command's */
         daemon_free(d);
         return r;
     }
+    command->options.sources = NULL;
     d->idle = (struct loop_timer){.due = on_idle, .user = d};
     d->watchdog = (struct loop_timer){.due = on_watchdog, .user = d};
     d->end = (struct loop_timer){.due = on_end, .user = d};
     d->spares = (struct loop_timer){.due = on_spares, .user = d};
-    if (options->idle_exit_ns)
-        loop_timer_set(d->loop, &d->idle, d->start_ns + options->idle_exit_ns);
+    if (d->options.idle_exit_ns)
+        loop_timer_set(d->loop, &d->idle, d->start_ns + d->options.idle_exit_ns);
     if (service_watchdog())
         loop_timer_set(d->loop, &d->watchdog, d->start_ns + service_watchdog());
     format_size(d->budget.limit.bytes, budget, sizeof(budget));
@@ -219,6 +225,7 @@ struct daemon *daemon_free(struct daemon *d) {
     engine_free(d->engine);
     close_fd(d->signal_fd);
     loop_free(d->loop);
+    options_deinit(&d->options);
     free(d);
     return NULL;
 }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/access.h"
 #include "daemon/artifacts.h"
 #include "daemon/budget.h"
 #include "daemon/client.h"
@@ -17,7 +18,8 @@
 #define ENGINE_TEXT_BYTES 256
 
 struct daemon {
-    struct options options;
+    const struct command_line *command;
+    struct options options; /* the command's own at first */
     struct loop *loop;
     struct engine *engine;
     struct resolver *resolver;

@@ -13,7 +13,7 @@
 #include "util/standard_fds.h"
 
 /* Up to the point at which clients can connect. `report` is where a detached start is waited for. */
-static int setup(const struct command_line *c, int report, struct daemon **out, struct hearth_error *err) {
+static int setup(struct command_line *c, int report, struct daemon **out, struct hearth_error *err) {
     char own[sizeof(c->options.socket)];
     const char *socket = c->options.socket[0] ? c->options.socket : own;
     int passed, r = service_socket(&passed, err);
@@ -24,7 +24,7 @@ static int setup(const struct command_line *c, int report, struct daemon **out, 
     if (report >= 0 && (r = detach_log(socket, err)))
         return r;
     log_init("hearthd", c->options.log_level);
-    return daemon_new(&c->options, socket, passed, out, err);
+    return daemon_new(c, socket, passed, out, err);
 }
 
 int main(int argc, char *argv[]) {
@@ -34,8 +34,10 @@ int main(int argc, char *argv[]) {
     int report = -1;
     standard_fds_fill();
     int status = command_line_parse(argc, argv, &c);
-    if (status >= 0)
+    if (status >= 0) {
+        options_deinit(&c.options);
         return status;
+    }
     /* Threads here allocate little and for long: an arena each would be memory for nothing. */
     mallopt(M_ARENA_MAX, 1);
     int r = c.detach ? detach_begin(&report, &err) : 0;
@@ -47,5 +49,6 @@ int main(int argc, char *argv[]) {
     if (r == 0 && (r = daemon_run(d, &err)))
         log_failure(LOG_ERROR, "the event loop ended", &err);
     daemon_free(d);
+    options_deinit(&c.options);
     return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }

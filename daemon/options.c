@@ -159,6 +159,10 @@ int options_set(struct options *o, const char *key, const char *value, struct he
     return 0;
 }
 
+void options_deinit(struct options *o) {
+    o->sources = sources_free(o->sources);
+}
+
 /* ---- the command line ---- */
 
 enum { OPT_KEY = 0x100, OPT_CONFIG = 0x200, OPT_CHECK, OPT_SYSTEM, OPT_DETACH, OPT_HELP, OPT_VERSION };
@@ -185,7 +189,7 @@ static void print_mistake(void *user, unsigned line, const struct hearth_error *
     fprintf(stderr, "%s:%u: %s; expected %s\n", (const char *)user, line, message, err->expected);
 }
 
-/* The file that applies when none is named: /etc/hearth/hearthd.conf, or the user's. "" when there is none. */
+/* The file that applies when none is named: /etc/hearth/hearthd.conf, or the user's. "": nowhere. */
 static void default_config(bool system, char *path, size_t size) {
     const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     int n = -1;
@@ -195,8 +199,12 @@ static void default_config(bool system, char *path, size_t size) {
         n = snprintf(path, size, "%s/hearth/hearthd.conf", base);
     else if (home && home[0] == '/')
         n = snprintf(path, size, "%s/.config/hearth/hearthd.conf", home);
-    if (n < 0 || (size_t)n >= size || (access(path, F_OK) < 0 && errno == ENOENT))
+    if (n < 0 || (size_t)n >= size)
         path[0] = '\0';
+}
+
+static bool is_there(const char *path) {
+    return path[0] && (access(path, F_OK) == 0 || errno != ENOENT);
 }
 
 static int check_config(const char *path) {
@@ -207,6 +215,7 @@ static int check_config(const char *path) {
         return 0;
     }
     int r = config_read(path, &o, print_mistake, (void *)(uintptr_t)path, &err);
+    options_deinit(&o);
     if (r == 0)
         printf("%s: ok\n", path);
     else if (r != HEARTH_E_INVALID)
@@ -223,7 +232,7 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
     for (int i = 0; i < OPTIONS_KEYS; i++)
         table[6 + i] = (struct option){keys[i].name, required_argument, NULL, OPT_KEY + i};
     const char *flags[OPTIONS_KEYS] = {NULL}, *config = NULL;
-    char path[4096];
+    char *path = out->config;
     bool check = false;
     opterr = 0; /* getopt's words begin with the whole path of the program */
     *out = (struct command_line){.options = OPTIONS_DEFAULT};
@@ -262,18 +271,20 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
         fprintf(stderr, "hearthd: '%s' is not an option; try --help\n", argv[optind]);
         return 2;
     }
-    if (config && strlen(config) >= sizeof(path)) {
-        fprintf(stderr, "hearthd: the path of the configuration file is longer than %zu bytes\n", sizeof(path) - 1);
+    if (config && strlen(config) >= sizeof(out->config)) {
+        fprintf(stderr, "hearthd: the path of the configuration file is longer than %zu bytes\n",
+                sizeof(out->config) - 1);
         return 2;
     }
     if (config)
         strcpy(path, config);
     else
-        default_config(out->system, path, sizeof(path));
+        default_config(out->system, path, sizeof(out->config));
+    bool applies = config || is_there(path);
     if (check)
-        return check_config(path);
+        return check_config(applies ? path : "");
     struct hearth_error err = HEARTH_ERROR_INIT;
-    if (path[0] && config_read(path, &out->options, NULL, NULL, &err)) {
+    if (applies && config_read(path, &out->options, NULL, NULL, &err)) {
         print_failure(&err);
         return EXIT_FAILURE;
     }

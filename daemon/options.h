@@ -1,8 +1,8 @@
 /* daemon/options.h: what hearthd can be told, by flags and by its configuration file.
  *
- * One table of keys serves both: `budget = 8GiB` in the file is `--budget 8GiB` on the command line. Flags beat the
- * file, the file beats the defaults. A key that is not known, given twice in the file, or has a value that it does not
- * take is an error, never a warning: a misspelt limit is not a limit.
+ * One table of keys serves both (sources are the file's alone): `budget = 8GiB` in the file is `--budget 8GiB` on the
+ * command line. Flags beat the file, the file beats the defaults. A key that is not known, given twice in the file, or
+ * has a value that it does not take is an error, never a warning: a misspelt limit is not a limit.
  */
 #pragma once
 
@@ -12,6 +12,7 @@
 #include <hearth/error.h>
 #include <hearth/protocol.h>
 
+#include "daemon/sources.h"
 #include "loader/loader.h"
 #include "util/log.h"
 
@@ -27,7 +28,10 @@ struct options {
     unsigned loads_at_once;
     uint64_t idle_exit_ns;
     enum log_level log_level;
+    struct sources *sources; /* of the file's sections; owned */
 };
+/* Frees what they own. May run twice. */
+void options_deinit(struct options *o);
 
 #define OPTIONS_DEFAULT \
     { .verify = HEARTH_VERIFY_REMEMBERED, .loads_at_once = 8, .log_level = LOG_INFO }
@@ -42,15 +46,17 @@ int options_key(const char *key);
 /* Told of each mistake in a configuration file. */
 typedef void (*config_report)(void *user, unsigned line, const struct hearth_error *err);
 
-/* Reads a configuration file (daemon/config.c). All mistakes go to `report` (NULL: nobody); the first is returned.
- * Errors: INVALID with the line; NOT_FOUND, DENIED, IO when the file cannot be read. */
+/* Reads a configuration file (daemon/config.c); users and groups are looked up, which may block. All mistakes go to
+ * `report` (NULL: nobody); the first is returned. Errors: INVALID with the line; NOT_FOUND, DENIED, IO when the file
+ * cannot be read. */
 int config_read(const char *path, struct options *o, config_report report, void *user, struct hearth_error *err);
 
 /* What the command line asks for. */
 struct command_line {
     struct options options;
-    bool system; /* the machine's daemon, not the user's */
-    bool detach; /* go to the background once clients can connect */
+    bool system;       /* the machine's daemon, not the user's */
+    bool detach;       /* go to the background once clients can connect */
+    char config[4096]; /* the configuration file that applies, whether it is there or not; "": none can be */
 };
 
 /* Reads the command line, and the configuration file that applies. Returns -1 to go on, else the exit status: --help,

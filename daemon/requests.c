@@ -33,13 +33,19 @@ static struct client *user_of(struct daemon *d, struct ipc_peer *p) {
     return c;
 }
 
-/* The generation of this id; else answers NOT_FOUND. */
-static struct generation *find(struct daemon *d, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+/* The generation of this id, if the client may do that with it. Else answers: one that it may not know of is not there.
+ */
+static struct generation *find(struct daemon *d, struct ipc_peer *p, uint32_t serial, uint64_t id, enum right right) {
     struct hearth_error err = HEARTH_ERROR_INIT;
     char text[32];
     struct generation *g = artifacts_find(d->artifacts, id);
-    if (g)
+    int r = g ? access_check(d, p, g, right, &err) : HEARTH_E_NOT_FOUND;
+    if (r == 0)
         return g;
+    if (r != HEARTH_E_NOT_FOUND) {
+        ipc_reply_error(p, serial, &err);
+        return NULL;
+    }
     snprintf(text, sizeof(text), "%012llx", (unsigned long long)id);
     error_set(&err, HEARTH_E_NOT_FOUND, "there is no artifact %s here", text);
     error_hint(&err, "hearth ls lists those there are; an artifact that was evicted gets a new id with the next load");
@@ -48,15 +54,6 @@ static struct generation *find(struct daemon *d, struct ipc_peer *p, uint32_t se
 }
 
 /* ---- load, watch ---- */
-
-static bool is_reference(const char *ref, struct hearth_error *err) {
-    if (ref[0] == '/')
-        return true;
-    error_set(err, HEARTH_E_NOT_FOUND, "'%.256s' is no path that exists, and no artifact's id", ref);
-    error_at(err, ref, HEARTH_NO_OFFSET);
-    error_expected(err, "a path that exists, or an id of 12 hex digits");
-    return false;
-}
 
 static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struct ipc_load *request) {
     struct daemon *d = user;
@@ -71,7 +68,6 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         memcpy(digests[i].sha256, request->digests[i].sha256, sizeof(digests[i].sha256));
     }
     struct load_spec spec = {
-        .ref = (char *)(uintptr_t)request->ref,
         .include = (char **)(uintptr_t)request->include,
         .n_include = request->n_include,
         .exclude = (char **)(uintptr_t)request->exclude,
@@ -80,9 +76,11 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         .n_digests = request->n_digests,
         .verify = request->verify,
     };
+    char path[PATH_MAX];
+    const char *root;
     uint64_t id;
     if (parse_id(request->ref, &id)) { /* as it was asked for the first time, where this request says nothing else */
-        struct generation *g = find(d, p, serial, id);
+        struct generation *g = find(d, p, serial, id, RIGHT_LOAD);
         if (!g)
             return;
         struct load_spec first = *g->spec;
@@ -90,13 +88,18 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         if (!spec.n_include && !spec.n_exclude && !spec.n_digests)
             spec = first;
         spec.ref = first.ref;
+        spec.root = first.root;
+    } else if (access_reference(d, p, request->ref, path, &root, &err)) {
+        ipc_reply_error(p, serial, &err);
+        return;
+    } else {
+        spec.ref = path;
+        spec.root = (char *)(uintptr_t)root;
     }
     spec.verify = spec.verify ? spec.verify : d->options.verify;
     struct client *c = user_of(d, p);
     if (!c) {
         reply_no_memory(p, serial);
-    } else if (!is_reference(spec.ref, &err)) {
-        ipc_reply_error(p, serial, &err);
     } else {
         const struct waiter w = {.client = c,
                                  .serial = serial,
@@ -109,7 +112,7 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
 
 static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
     struct daemon *d = user;
-    struct generation *g = find(d, p, serial, id);
+    struct generation *g = find(d, p, serial, id, RIGHT_ATTACH);
     if (!g)
         return;
     struct client *c = user_of(d, p);
@@ -212,7 +215,7 @@ static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t 
     struct hearth_error err;
     struct lease *l = NULL;
     struct fdlist fds = FDLIST_NULL;
-    struct generation *g = find(d, p, serial, id);
+    struct generation *g = find(d, p, serial, id, RIGHT_ATTACH);
     if (!g)
         return;
     struct client *c = user_of(d, p);
@@ -244,7 +247,7 @@ static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     struct daemon *d = user;
     struct hearth_error err;
     struct fdlist fds = FDLIST_NULL;
-    struct generation *g = find(d, p, serial, id);
+    struct generation *g = find(d, p, serial, id, RIGHT_ATTACH);
     if (!g)
         return;
     error_clear(&err);
@@ -305,17 +308,20 @@ static struct generation *resume(struct daemon *d, const struct listing *l) {
 static bool list_some(struct daemon *d, struct ipc_peer *p, struct listing *l) {
     uint64_t now = clock_now();
     struct generation *g = resume(d, l);
+    const struct who *who = access_who(p);
     for (unsigned i = 0; i < LISTED_A_TURN && ipc_peer_has_room(p); i++) {
         struct hearth_msg_info info;
         if (!g || g->number > l->newest) {
             ipc_reply_done(p, l->serial, l->count);
             return true;
         }
-        generation_info(g, now, &info);
-        ipc_reply_item(p, l->serial, &info, g->spec->ref);
+        if (access_right(d, who, g) >= RIGHT_ATTACH) {
+            generation_info(g, now, &info);
+            ipc_reply_item(p, l->serial, &info, g->spec->ref);
+            l->count++;
+        }
         l->id = g->id;
         l->number = g->number;
-        l->count++;
         g = artifacts_next(d->artifacts, g);
     }
     return false;
@@ -368,7 +374,7 @@ static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     struct daemon *d = user;
     struct hearth_error err = HEARTH_ERROR_INIT;
     char text[ID_TEXT_BYTES];
-    struct generation *g = find(d, p, serial, id);
+    struct generation *g = find(d, p, serial, id, flags & HEARTH_EVICT_FORCE ? RIGHT_ADMINISTER : RIGHT_EVICT);
     if (!g)
         return;
     struct client *c = user_of(d, p);

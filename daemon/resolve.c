@@ -67,7 +67,7 @@ struct load_spec *load_spec_copy(const struct load_spec *from) {
     if (!s)
         return NULL;
     s->verify = from->verify;
-    bool ok = (s->ref = strdup(from->ref)) &&
+    bool ok = (s->ref = strdup(from->ref)) && (!from->root || (s->root = strdup(from->root))) &&
               copy_strings(from->include, from->n_include, &s->include, &s->n_include) &&
               copy_strings(from->exclude, from->n_exclude, &s->exclude, &s->n_exclude) &&
               (!from->n_digests || (s->digests = calloc(from->n_digests, sizeof(*s->digests))));
@@ -84,6 +84,7 @@ struct load_spec *load_spec_free(struct load_spec *s) {
     if (!s)
         return NULL;
     free(s->ref);
+    free(s->root);
     for (size_t i = 0; i < s->n_include; i++)
         free(s->include[i]);
     for (size_t i = 0; i < s->n_exclude; i++)
@@ -107,7 +108,9 @@ static bool strings_equal(char *const *a, size_t n_a, char *const *b, size_t n_b
 }
 
 bool load_spec_same_files(const struct load_spec *a, const struct load_spec *b) {
-    return strcmp(a->ref, b->ref) == 0 && strings_equal(a->include, a->n_include, b->include, b->n_include) &&
+    bool same_root = a->root && b->root ? strcmp(a->root, b->root) == 0 : a->root == b->root;
+    return strcmp(a->ref, b->ref) == 0 && same_root &&
+           strings_equal(a->include, a->n_include, b->include, b->n_include) &&
            strings_equal(a->exclude, a->n_exclude, b->exclude, b->n_exclude);
 }
 
@@ -135,6 +138,7 @@ static void *run(void *user) {
     const struct load_spec *s = job->spec;
     const struct artifact_request request = {
         .ref = s->ref,
+        .beneath = s->root,
         .include = (const char *const *)s->include,
         .n_include = s->n_include,
         .exclude = (const char *const *)s->exclude,

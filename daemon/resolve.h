@@ -21,7 +21,8 @@
 
 /* What a LOAD asks for, as a value of its own. Immutable. */
 struct load_spec {
-    char *ref; /* an absolute path */
+    char *ref;  /* an absolute path */
+    char *root; /* that of the source it lies in, out of which it must not lead; NULL: it may lead anywhere */
     char **include;
     size_t n_include;
     char **exclude;

@@ -30,7 +30,8 @@ static void turn_away(struct ipc_server *s, int fd, struct ipc_cred cred, enum h
     long n = wire_error(&s->out, 0, &err);
     if (n > 0)
         (void)fdlist_send(fd, s->out.buffer, (size_t)n, NULL);
-    log_notice("turned a client away: %s (uid %u, pid %d)", why, (unsigned)cred.uid, (int)cred.pid);
+    if (log_may(&s->log_limit))
+        log_notice("turned a client away: %s (uid %u, pid %d)", why, (unsigned)cred.uid, (int)cred.pid);
     hang_up(fd);
 }
 
@@ -49,8 +50,9 @@ static bool is_admitted(struct ipc_server *s, int fd, struct ipc_cred *out) {
     if (per_uid == 0)
         per_uid = own ? s->options.peers_max : (s->options.peers_max + 3) / 4;
     bool full = s->n_peers >= s->options.peers_max, full_for_uid = account_peers(s->accounts, cred.uid) >= per_uid;
-    if (s->options.own_uid_only && !own)
-        turn_away(s, fd, cred, HEARTH_E_DENIED, "this daemon serves its own user only");
+    const char *refused = s->options.refuses ? s->options.refuses(s->user, fd, cred) : NULL;
+    if (refused)
+        turn_away(s, fd, cred, HEARTH_E_DENIED, refused);
     else if ((full || full_for_uid) && !silent_make_room(s, full_for_uid ? cred.uid : ANY_UID))
         turn_away(s, fd, cred, HEARTH_E_BUSY,
                   full ? "the daemon has as many connections as it may"

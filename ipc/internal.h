@@ -6,6 +6,7 @@
 
 #include "ipc/account.h"
 #include "ipc/server.h"
+#include "util/log.h"
 #include "util/wire.h"
 
 #define REQUESTS_MAX 64u                           /* of one peer, unanswered */
@@ -78,6 +79,7 @@ struct ipc_server {
     bool hello_on;                 /* the timer */
     struct account *accounts;
     unsigned unread_fds_uid_max;
+    struct log_limit log_limit;  /* of what clients can have logged as often as they like */
     uint64_t unread_ns_max;      /* how long who holds what others need may read nothing */
     struct wire_out out;         /* the packet being built: one for all, as nothing recurses */
     struct ipc_scratch *scratch; /* made with the first LOAD */

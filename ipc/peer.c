@@ -81,7 +81,8 @@ void peer_doom(struct ipc_peer *p) {
 void peer_refuse(struct ipc_peer *p, uint32_t serial, enum hearth_code code, const char *message) {
     struct hearth_error err;
     error_set(&err, code, "%s", message);
-    log_notice("ended a connection: %s (uid %u, pid %d)", message, (unsigned)p->cred.uid, (int)p->cred.pid);
+    if (log_may(&p->server->log_limit))
+        log_notice("ended a connection: %s (uid %u, pid %d)", message, (unsigned)p->cred.uid, (int)p->cred.pid);
     wire_error(&p->server->out, serial, &err);
     send_packet(p, SEND_QUEUED);
     p->closing = true;
@@ -147,6 +148,9 @@ void ipc_peer_await_room(struct ipc_peer *p) {
 }
 struct ipc_cred ipc_peer_cred(const struct ipc_peer *p) {
     return p->cred;
+}
+int ipc_peer_fd(const struct ipc_peer *p) {
+    return p->fd;
 }
 const char *ipc_peer_name(const struct ipc_peer *p) {
     return p->name;

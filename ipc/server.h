@@ -29,6 +29,12 @@
 struct ipc_server;
 struct ipc_peer; /* one connection; valid until the handler's gone() returns */
 
+struct ipc_cred {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+};
+
 /* A LOAD as decoded. Pointers are valid during the call. */
 struct ipc_load {
     uint32_t flags; /* HEARTH_LOAD_* */
@@ -67,7 +73,8 @@ struct ipc_handler {
 struct ipc_options {
     unsigned peers_max;         /* connections; default 1024 */
     unsigned peers_max_per_uid; /* default: peers_max for the daemon's own uid and root, else a quarter */
-    bool own_uid_only;          /* refuse every uid but the daemon's own and root (a user's daemon) */
+    /* Why a client is not served, or NULL when it is: static text. Called for each connection. NULL: all are. */
+    const char *(*refuses)(void *user, int fd, struct ipc_cred cred);
     const char *server_version; /* "hearthd 0.1.0" for WELCOME; borrowed, static */
     const int *epoll;           /* the event loop's set, read by ipc_server_new; not NULL */
 };
@@ -98,12 +105,9 @@ void ipc_server_event(struct ipc_server *s, const struct epoll_event *event);
 void ipc_server_turn(struct ipc_server *s);
 unsigned ipc_server_peers(const struct ipc_server *s);
 
-struct ipc_cred {
-    pid_t pid;
-    uid_t uid;
-    gid_t gid;
-};
 struct ipc_cred ipc_peer_cred(const struct ipc_peer *p);
+/* For what the kernel says about the other end. Owned by the peer. */
+int ipc_peer_fd(const struct ipc_peer *p);
 /* What the client called itself in HELLO, made printable. Owned by the peer. */
 const char *ipc_peer_name(const struct ipc_peer *p);
 /* A pointer of the daemon's own. */

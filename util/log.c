@@ -20,10 +20,12 @@
 #include <systemd/sd-journal.h>
 #endif
 
+#include "util/clock.h"
 #include "util/text.h"
 
 #define FIELDS_MAX 12
 #define VALUE_BYTES 4200
+#define LIMIT_A_SECOND 10u
 
 static const char *log_program = "hearth";
 static enum log_level log_most = LOG_INFO;
@@ -42,6 +44,17 @@ static bool stderr_is_journal(void) {
     struct stat st;
     return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
            st.st_dev == device && st.st_ino == inode;
+}
+
+bool log_may(struct log_limit *limit) {
+    uint64_t second = clock_now() / NS_PER_S;
+    if (second != limit->second) {
+        unsigned more = limit->count > LIMIT_A_SECOND ? limit->count - LIMIT_A_SECOND : 0;
+        *limit = (struct log_limit){.second = second};
+        if (more)
+            log_notice("%u more of these were not logged", more);
+    }
+    return limit->count++ < LIMIT_A_SECOND;
 }
 
 void log_init(const char *program, enum log_level most) {

@@ -8,6 +8,9 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include <hearth/error.h>
 
 enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_INFO = 6, LOG_DEBUG = 7 }; /* syslog's numbers */
@@ -20,6 +23,15 @@ void log_init(const char *program, enum log_level most);
 
 /* stderr is a file of the log's own: it is emptied whenever it has grown by so many bytes. */
 void log_bound(uint64_t bytes);
+
+/* For what others can have logged as often as they like: a few lines a second go out, and how many more there were is
+ * said with the next. All zeros to begin with. Thread rule: one thread. */
+struct log_limit {
+    uint64_t second;
+    unsigned count;
+};
+/* True: log it. */
+bool log_may(struct log_limit *limit);
 
 struct log_field {
     const char *name;  /* "ARTIFACT": upper case, without HEARTH_ */

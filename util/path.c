@@ -23,19 +23,24 @@ void path_tidy(char *path) {
 }
 
 /* The end of the last ".." part of a tidy path, or NULL. */
-static char *last_dotdot(char *path) {
-    char *end = NULL;
-    for (char *part = strstr(path, "/.."); part; part = strstr(part + 1, "/.."))
+static const char *last_dotdot(const char *path) {
+    const char *end = NULL;
+    for (const char *part = strstr(path, "/.."); part; part = strstr(part + 1, "/.."))
         if (part[3] == '/' || part[3] == '\0')
             end = part + 3;
     return end;
 }
 
+bool path_leads_back(const char *path) {
+    return last_dotdot(path) != NULL;
+}
+
 void path_settle(char path[PATH_MAX]) {
     path_tidy(path);
-    char *end = last_dotdot(path);
-    if (!end)
+    const char *behind = last_dotdot(path);
+    if (!behind)
         return;
+    char *end = path + (behind - path);
     char rest[PATH_MAX], whole[PATH_MAX];
     strcpy(rest, end);
     *end = '\0';

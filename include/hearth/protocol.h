@@ -189,7 +189,7 @@ struct hearth_msg_welcome {
 struct hearth_msg_load {
     uint32_t flags;                  /* HEARTH_LOAD_* */
     uint32_t verify;                 /* enum hearth_verify */
-    struct hearth_wire_str ref;      /* an absolute path, or an id in hex */
+    struct hearth_wire_str ref;      /* an absolute path, SOURCE/PATH, or an id in hex */
     struct hearth_wire_list include; /* struct hearth_wire_str: globs */
     struct hearth_wire_list exclude; /* struct hearth_wire_str: globs */
     struct hearth_wire_list digests; /* struct hearth_wire_digest: always proven, whatever `verify` says */

@@ -119,8 +119,8 @@ static void every_mistake_is_reported_with_its_line(void **state) {
                                "\n"                   /* */
                                "verify = maybe\n"     /* 4: no such value */
                                "budget = 4GiB\n"      /* 5: twice */
-                               "[limits]\n"           /* 6: a section */
-                               "loads-at-once = 2\n", /* */
+                               "[limits]\n"           /* 6: no such section */
+                               "loads-at-once = 2\n", /* what is in it is passed over */
                                &o, &r, &err),
                      HEARTH_E_INVALID);
     assert_int_equal(r.n, 4);
@@ -145,10 +145,26 @@ static void a_line_that_is_no_setting_is_refused(void **state) {
     assert_int_equal(r.lines[0], 1);
 }
 
-static void a_section_is_refused_with_or_without_a_setting_in_it(void **state) {
+static void a_section_that_is_no_source_is_refused_with_or_without_a_setting_in_it(void **state) {
     (void)state;
     static const char *const bad[] = {
-        "\n[s]\n", "\n  [s]", "\n[s]\nbudget = 1GiB\n", "\n[]\n", "\n[s] ; a comment\n", "\xef\xbb\xbf[s]\n",
+        "\n[s]\n",
+        "\n  [s]",
+        "\n[s]\nbudget = 1GiB\n",
+        "\n[]\n",
+        "\n[ ]\n",
+        "\n[s] ; a comment\n",
+        "\xef\xbb\xbf[s]\n",
+        "\n[sources a]\npath = /a\n",
+        "\n[source a] words\npath = /a\n",
+        "\n[source a\npath = /a\n",
+        "\n[source]\npath = /a\n",
+        "\n[source a b]\npath = /a\n",
+        "\n[source hf]\npath = /a\n",
+        "\n[source 0123456789ab]\npath = /a\n",
+        "\n[source a/b]\npath = /a\n",
+        "\n[source ..]\npath = /a\n",
+        "\n[source a-name-of-more-than-thirty-two-bytes]\npath = /a\n",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct options o;
@@ -157,7 +173,84 @@ static void a_section_is_refused_with_or_without_a_setting_in_it(void **state) {
         assert_int_equal(read_text(bad[i], &o, &r, &err), HEARTH_E_INVALID);
         assert_int_equal(r.n, 1);
         assert_int_equal(r.lines[0], bad[i][0] == '\n' ? 2 : 1);
-        assert_string_equal(err.expected, "key = value");
+        assert_true(err.expected[0]);
+        options_deinit(&o);
+    }
+}
+
+static void sources_are_read_with_their_grants(void **state) {
+    (void)state;
+    struct options o;
+    struct hearth_error err;
+    assert_int_equal(read_text("budget = 1GiB\n"
+                               "[source models] ; a comment\n"
+                               "path = /srv//models/./\n"
+                               "attach = @0, root , 1000\n"
+                               "load: @1001\n"
+                               "\n"
+                               "  [ source\tfree ]\n"
+                               "attach = *\n"
+                               "path = /srv/models/free\n",
+                               &o, NULL, &err),
+                     0);
+    assert_int_equal(o.budget, 1 << 30);
+    assert_int_equal(o.sources->n, 2);
+    const struct source *models = &o.sources->list[0];
+    assert_string_equal(models->name, "models");
+    assert_string_equal(models->path, "/srv/models");
+    const struct grant grants[] = {{RIGHT_ATTACH, GRANT_GROUP, 0},
+                                   {RIGHT_ATTACH, GRANT_USER, 0},
+                                   {RIGHT_ATTACH, GRANT_USER, 1000},
+                                   {RIGHT_LOAD, GRANT_GROUP, 1001}};
+    assert_int_equal(models->n_grants, 4);
+    assert_memory_equal(models->grants, grants, sizeof(grants));
+    assert_string_equal(o.sources->list[1].name, "free");
+    assert_int_equal(o.sources->list[1].grants[0].kind, GRANT_EVERYBODY);
+    options_deinit(&o);
+    options_deinit(&o);
+}
+
+static void every_mistake_in_a_source_is_named_with_its_line(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        unsigned line;
+        const char *says;
+    } bad[] = {
+        {"[source a]\n\nattach = *\n", 1, "source a has no path"},
+        {"[source a]\n[source b]\npath = /b\n", 1, "source a has no path"},
+        {"[source a]\npath = models\n", 2, "'models' cannot be a source"},
+        {"[source a]\npath =\n", 2, "'' cannot be a source"},
+        {"[source a]\npath = /\n", 2, "cannot be a source"},
+        {"[source a]\npath = /srv/../etc\n", 2, "cannot be a source"},
+        {"[source a]\npath = /srv/..\n", 2, "cannot be a source"},
+        {"[source a]\npath = /a\npath = /b\n", 3, "path was set before, on line 2"},
+        {"[source a]\npath = /a\nload = *\nload = root\n", 4, "load was set before, on line 3"},
+        {"[source a]\npath = /a\n[source a]\npath = /b\n", 3, "there is a source a already"},
+        {"[source a]\npath = /a\n[source b]\npath = /a/\n", 4, "the path of source a already"},
+        {"[source a]\npath = /a\nread = root\n", 3, "a source has no key 'read'"},
+        {"[source a]\npath = /a\nbudget = 1GiB\n", 3, "a source has no key 'budget'"},
+        {"[source a]\npath = /a\nattach =\n", 3, "names nobody"},
+        {"[source a]\npath = /a\nattach = root,\n", 3, "names nobody"},
+        {"[source a]\npath = /a\nattach = root,,1\n", 3, "names nobody"},
+        {"[source a]\npath = /a\nattach = root alice\n", 3, "names nobody"},
+        {"[source a]\npath = /a\nattach = @\n", 3, "names nobody"},
+        {"[source a]\npath = /a\nattach = @*\n", 3, "names nobody"},
+        {"[source a]\npath = /a\nattach = no-such-user\n", 3, "there is no user 'no-such-user'"},
+        {"[source a]\npath = /a\nattach = @no-such-group\n", 3, "there is no group 'no-such-group'"},
+        {"[source a]\npath = /a\nattach = 4294967295\n", 3, "there is no user '4294967295'"},
+        {"[source a]\npath = /a\nattach = -1\n", 3, "there is no user '-1'"},
+        {"path = /a\n", 1, "there is no key 'path'"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct options o;
+        struct hearth_error err;
+        struct report r = {0};
+        assert_int_equal(read_text(bad[i].text, &o, &r, &err), HEARTH_E_INVALID);
+        if (r.n != 1 || r.lines[0] != bad[i].line || !strstr(err.message, bad[i].says))
+            fail_msg("%s: %u mistakes, line %u: %s", bad[i].text, r.n, r.lines[0], err.message);
+        assert_string_equal(err.file, path);
+        options_deinit(&o);
     }
 }
 
@@ -241,14 +334,20 @@ static void the_example_file_is_right_and_complete(void **state) {
     text[n] = '\0';
     assert_int_equal(read_text(text, &o, NULL, &err), 0);
     /* Each setting is shown commented out: "#key = value". */
-    unsigned settings = 0;
+    unsigned settings = 0, sections = 0;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-        if (line[0] == '#' && line[1] >= 'a' && line[1] <= 'z') {
+        if (line[0] == '#' && line[1] == '[') { /* below, only a source's */
             to += sprintf(to, "%s\n", line + 1);
-            settings++;
+            sections++;
+        } else if (line[0] == '#' && line[1] >= 'a' && line[1] <= 'z') {
+            to += sprintf(to, "%s\n", line + 1);
+            settings += sections == 0;
         }
     assert_int_equal(read_text(uncommented, &o, NULL, &err), 0);
     assert_int_equal(settings, OPTIONS_KEYS);
+    assert_int_equal(sections, 1);
+    assert_int_equal(o.sources->n, 1);
+    options_deinit(&o);
 }
 
 int main(void) {
@@ -257,7 +356,9 @@ int main(void) {
         cmocka_unit_test(a_value_that_a_key_does_not_take_is_refused),
         cmocka_unit_test(every_mistake_is_reported_with_its_line),
         cmocka_unit_test(a_line_that_is_no_setting_is_refused),
-        cmocka_unit_test(a_section_is_refused_with_or_without_a_setting_in_it),
+        cmocka_unit_test(a_section_that_is_no_source_is_refused_with_or_without_a_setting_in_it),
+        cmocka_unit_test(sources_are_read_with_their_grants),
+        cmocka_unit_test(every_mistake_in_a_source_is_named_with_its_line),
         cmocka_unit_test(what_has_no_end_is_not_read),
         cmocka_unit_test(a_time_that_would_wrap_is_refused),
         cmocka_unit_test(a_colon_is_as_good_as_an_equals_sign),

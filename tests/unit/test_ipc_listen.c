@@ -322,7 +322,12 @@ static int stranger(struct fixture *f, int connected) {
     return poll(&p, 1, 10000) == 1 && read_packet(f, fd) == 0 ? 0 : 5;
 }
 
-static void a_users_server_denies_others(void **state) {
+static const char *refuse_others(void *user, int fd, struct ipc_cred cred) {
+    (void)user, (void)fd;
+    return cred.uid == geteuid() ? NULL : "not you";
+}
+
+static void who_is_refused_is_told_and_hung_up_on(void **state) {
     struct fixture *f = *state;
     int connected[2], status;
     char byte;
@@ -330,7 +335,7 @@ static void a_users_server_denies_others(void **state) {
         print_message("skipped: another uid needs root\n");
         skip();
     }
-    start_with(f, &(struct ipc_options){.own_uid_only = true});
+    start_with(f, &(struct ipc_options){.refuses = refuse_others});
     assert_int_equal(pipe2(connected, O_CLOEXEC), 0);
     pid_t pid = fork();
     if (pid == 0)
@@ -548,7 +553,7 @@ int main(void) {
         ipc_test(only_a_listening_seqpacket_socket_is_adopted),
         ipc_test(of_servers_that_start_at_once_exactly_one_wins),
         ipc_test(a_path_that_goes_from_hand_to_hand_has_one_owner_at_a_time),
-        ipc_test(a_users_server_denies_others),
+        ipc_test(who_is_refused_is_told_and_hung_up_on),
         ipc_test(connections_are_bounded),
         ipc_test(who_says_no_hello_is_ended_in_time_and_nobody_else),
         ipc_test(the_time_for_a_hello_passes_by_itself),
