@@ -213,7 +213,7 @@ int load_start(struct engine *e, const struct load_request *request, struct load
     l->request = *request;
     l->resident = resident;
     l->background = request->background;
-    l->parser_stop = -1;
+    l->parser_stop = l->page.fd = -1;
     pthread_cond_init(&l->changed, NULL);
     /* `out` must be set before done() can come. */
     pthread_mutex_lock(&e->lock);
@@ -270,6 +270,7 @@ struct load *load_free(struct load *l) {
         return NULL;
     pthread_join(l->thread, NULL);
     pthread_cond_destroy(&l->changed);
+    progress_deinit(&l->page);
     resident_free(l->resident);
     free(l);
     return NULL;

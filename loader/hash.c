@@ -50,6 +50,8 @@ static void hash_one(struct engine *e, struct stream *s, uint32_t chunk) {
         error_set(&err, HEARTH_E_SYSTEM, "libcrypto cannot compute SHA-256");
         load_fail(l, &err);
     }
+    if (s->at_once && !l->failed)
+        progress_exposed(l, s->file, chunk, HEARTH_VERIFIED_RECORDED);
     if (stream_complete(s))
         pthread_cond_broadcast(&l->changed);
     work_ended(l);

@@ -35,7 +35,9 @@
 #define POPULATE_STEP_MAX (UINT64_C(8) << 20)
 /* A file up to this size goes through small.c: below it the set-up of a stream costs more than the copy it saves. */
 #define SMALL_FILE_MAX (UINT64_C(256) << 10)
-/* Pieces that go before everything else at one time. */
+/* Ranges of one load that somebody waits for: the parser's, and the last ones that clients asked for; and how many
+ * pieces of each go before everything else at one time. */
+#define WANTED_MAX 16u
 #define WANTED_PIECES_MAX 8u
 /* Streams of one load that are open at once: each holds three or four descriptors and a mapping. */
 #define STREAMS_OPEN_MAX 256u
@@ -94,6 +96,26 @@ struct stream {
     EVP_MD_CTX *sha_ctx;
     struct blob result; /* what is known of the blob so far */
     bool settled;       /* complete, and found to be what was expected */
+
+    /* share.c */
+    bool at_once; /* its bytes may be used before all of them are there */
+    bool leased;  /* its O_RDONLY description carries a lease */
+    bool shared;  /* clients have dups of that */
+    bool sealed;  /* it may be opened again */
+};
+
+/* Pieces that somebody waits for, inclusive; those in front have not all landed. No stream: nothing is wanted. */
+struct wanted {
+    struct stream *stream;
+    uint32_t from, to;
+};
+
+/* The page of hearth/progress.h. */
+struct progress_page {
+    uint8_t *at; /* NULL: there is none */
+    uint64_t bytes;
+    int fd;      /* O_RDONLY */
+    bool shared; /* somebody may be waiting on it */
 };
 
 struct load {
@@ -106,15 +128,16 @@ struct load {
     bool failed, over;
     bool background; /* urgent ones go first */
     unsigned users;
-    struct stream *open[STREAMS_OPEN_MAX]; /* changed by the load's own thread alone */
+    struct stream *open[STREAMS_OPEN_MAX]; /* changed by the load's own thread alone; NULL: sealed a moment ago */
     unsigned n_open;
     uint64_t reserved; /* bytes that will be populated yet */
     pthread_cond_t changed;
-    /* What the parser waits for: goes before everything else. */
-    struct stream *wanted;
-    uint32_t wanted_from, wanted_to; /* pieces, inclusive; at most WANTED_PIECES_MAX */
-    int parser_stop;                 /* an eventfd while the parser runs, else -1 */
+    struct wanted wanted[WANTED_MAX]; /* the first one is the parser's */
+    unsigned wanted_turn;             /* whose place the next one of a client takes */
+    int parser_stop;                  /* an eventfd while the parser runs, else -1 */
     _Atomic uint64_t landed;
+    struct progress_page page;
+    uint8_t *index; /* mapped, between the parser and publish() */
 };
 
 struct engine {
@@ -194,10 +217,12 @@ void populated(struct stream *s, uint64_t offset, uint64_t length);
 void piece_landed(struct stream *s, uint32_t piece);
 /* What schedule_*() gave out for this load has been done, or given up. */
 void work_ended(struct load *l);
-/* The load must not see its bytes before this is true of them. */
-bool pieces_landed(const struct stream *s, uint32_t from, uint32_t to);
+/* Takes pieces up as what wanted[place] is to be; the load's `changed` tells when its stream is NULL again: landed. */
+void want(struct load *l, unsigned place, struct stream *s, uint32_t from, uint32_t to);
 
 /* ---- load.c: with the lock held ---- */
+/* NULL: it is small, not open yet, or sealed already. */
+struct stream *open_stream_of(const struct load *l, size_t file);
 /* The first error stays. */
 void load_fail(struct load *l, const struct hearth_error *err);
 /* Extends a phase to [start, end]. */
@@ -218,5 +243,28 @@ bool wants_sha256(const struct artifact_file *f, enum hearth_verify verify);
 /* Compares with the expected digest and fills in b->verified. Errors: INTEGRITY. */
 int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error *err);
 
+/* ---- progress.c: with the lock held, but for the first two. Without a page they do nothing. ---- */
+/* Makes the page of a load that reads any large file. Small ones are there within milliseconds. */
+int progress_make(struct load *l, struct hearth_error *err);
+void progress_deinit(struct progress_page *p);
+/* Opening the file waits. */
+void progress_leased(struct load *l, size_t file);
+void progress_landed(struct load *l, size_t file, uint32_t chunk);
+/* The chunk may be used. */
+void progress_exposed(struct load *l, size_t file, uint32_t chunk, enum hearth_verified verified);
+/* All of the file may be. `flags`: HEARTH_PROGRESS_*. */
+void progress_settled(struct load *l, size_t file, enum hearth_verified verified, uint32_t flags);
+void progress_resident(struct load *l);
+void progress_failed(struct load *l, const struct hearth_error *err);
+
+/* ---- share.c: on the load's thread ---- */
+/* Before anybody else has its description. */
+void share_lease(struct stream *s);
+/* It is sealed: from here on it can be opened. */
+int share_settle(struct stream *s, struct hearth_error *err);
+/* The parser's index can be used, though publish() will complete it. Maps it. */
+int share_index(struct load *l, int index_fd, struct hearth_error *err);
+void share_index_end(struct load *l);
+
 /* ---- publish.c: the index completed and sealed, the sums ---- */
-int publish(struct load *l, int *index_fd, struct hearth_error *err);
+int publish(struct load *l, int index_fd, struct hearth_error *err);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include <hearth/progress.h>
+
 #include "artifact/parse.h"
 #include "loader/internal.h"
 #include "util/cleanup.h"
@@ -22,6 +24,7 @@ void load_fail(struct load *l, const struct hearth_error *err) {
         return;
     l->failed = true;
     l->error = *err;
+    progress_failed(l, err);
     pthread_cond_broadcast(&l->changed);
     if (l->parser_stop >= 0)
         (void)eventfd_write(l->parser_stop, 1);
@@ -122,7 +125,13 @@ static int settle(struct stream *s, struct hearth_error *err) {
     if (!file_identity_equal(&now, &a->files[s->file].identity))
         return artifact_changed(a, s->file, &now, err);
     s->settled = true;
-    return judge(s->load, s->file, &s->result, err);
+    e = judge(s->load, s->file, &s->result, err);
+    if (!e) {
+        pthread_mutex_lock(&s->load->engine->lock);
+        progress_settled(s->load, s->file, s->result.verified, s->leased ? HEARTH_PROGRESS_LEASED : 0);
+        pthread_mutex_unlock(&s->load->engine->lock);
+    }
+    return e;
 }
 
 /* Waits until at most `left` streams are not settled, and settles each as it completes, so that a bad file is known at
@@ -190,25 +199,30 @@ static int seal_settled(struct load *l, struct hearth_error *err) {
     int r = 0;
     for (unsigned i = 0; i < l->n_open; i++) {
         struct stream *s = l->open[i];
-        if (r || !s->settled) {
-            l->open[kept++] = s;
+        if (r || !s->settled)
             continue;
-        }
         pthread_mutex_lock(&l->engine->lock);
         stream_unschedule(s);
         l->resident->direct_io &= s->direct;
         pthread_mutex_unlock(&l->engine->lock);
         r = blob_seal(&s->memory, err);
         if (!r)
+            r = share_settle(s, err);
+        pthread_mutex_lock(&l->engine->lock);
+        if (!r)
             describe_blob(s);
+        l->open[i] = NULL;
+        pthread_mutex_unlock(&l->engine->lock);
         stream_free(s);
     }
-    if (kept < l->n_open) {
-        pthread_mutex_lock(&l->engine->lock);
+    pthread_mutex_lock(&l->engine->lock);
+    for (unsigned i = 0; i < l->n_open; i++)
+        if (l->open[i])
+            l->open[kept++] = l->open[i];
+    if (kept < l->n_open)
         load_phase(l, HEARTH_PHASE_SEAL, start, clock_now());
-        pthread_mutex_unlock(&l->engine->lock);
-    }
     l->n_open = kept;
+    pthread_mutex_unlock(&l->engine->lock);
     return r;
 }
 
@@ -256,9 +270,9 @@ static int open_streams(struct load *l, struct hearth_error *err) {
 
 /* ---- parsing, while the rest is read ---- */
 
-static struct stream *open_stream_of(struct load *l, size_t file) {
+struct stream *open_stream_of(const struct load *l, size_t file) {
     for (unsigned i = 0; i < l->n_open; i++)
-        if (l->open[i]->file == file)
+        if (l->open[i] && l->open[i]->file == file)
             return l->open[i];
     return NULL;
 }
@@ -270,24 +284,15 @@ static int parser_fd(void *user, size_t i, struct hearth_error *err) {
     return s ? s->memory.readonly : l->resident->blobs[i].fd;
 }
 
-/* Piece by piece: what is wanted goes before every bound, and a parser may ask for a whole file. */
 static int parser_wait(void *user, size_t i, uint64_t offset, uint64_t length, struct hearth_error *err) {
     struct load *l = user;
     struct engine *e = l->engine;
     struct stream *s = open_stream_of(l, i);
     pthread_mutex_lock(&e->lock);
-    uint64_t end = s && length > 0 ? (offset + length - 1) / s->piece_bytes + 1 : 0;
-    for (uint64_t p = s ? offset / s->piece_bytes : 0; p < end && !l->failed; p = l->wanted_to + UINT64_C(1)) {
-        l->wanted_from = (uint32_t)p;
-        l->wanted_to = (uint32_t)(p + WANTED_PIECES_MAX < end ? p + WANTED_PIECES_MAX - 1 : end - 1);
-        if (pieces_landed(s, l->wanted_from, l->wanted_to))
-            continue;
-        l->wanted = s;
-        pthread_cond_signal(&e->populate_wanted);
-        e->reader->wake(e->reader);
-        while (!l->failed && !pieces_landed(s, l->wanted_from, l->wanted_to))
+    if (s && length > 0) {
+        want(l, 0, s, (uint32_t)(offset / s->piece_bytes), (uint32_t)((offset + length - 1) / s->piece_bytes));
+        while (!l->failed && l->wanted[0].stream)
             pthread_cond_wait(&l->changed, &e->lock);
-        l->wanted = NULL;
     }
     int r = failure(l, err);
     pthread_mutex_unlock(&e->lock);
@@ -326,11 +331,15 @@ static int run(struct load *l, struct hearth_error *err) {
     _cleanup_close_ int index_fd = -1;
     int r = reserve(l, err);
     if (!r)
+        r = progress_make(l, err);
+    if (!r)
         r = open_streams(l, err);
     if (!r)
         r = small_files(l, err);
     if (!r)
         r = parse(l, &index_fd, err);
+    if (!r)
+        r = share_index(l, index_fd, err);
     if (!r) {
         measure_streams(l);
         r = settle_streams(l, 0, err);
@@ -338,7 +347,7 @@ static int run(struct load *l, struct hearth_error *err) {
     if (!r)
         r = seal_settled(l, err);
     if (!r)
-        r = publish(l, &index_fd, err);
+        r = publish(l, index_fd, err);
     return r;
 }
 
@@ -380,9 +389,12 @@ void *load_main(void *load) {
         load_fail(l, &err);
     pthread_mutex_unlock(&e->lock);
     release_streams(l);
+    share_index_end(l);
     pthread_mutex_lock(&e->lock);
     finish_phases(l);
     l->over = true;
+    if (!l->failed)
+        progress_resident(l);
     struct resident *unfinished = l->failed ? steal_ptr(&l->resident) : NULL;
     pthread_mutex_unlock(&e->lock);
     resident_free(unfinished); /* here, where it holds nobody up */

@@ -112,6 +112,9 @@ struct load_request {
     struct artifact *artifact;  /* taken over, also on failure */
     enum hearth_verify verify;  /* not DEFAULT */
     bool background;            /* nobody waits for it: urgent loads go first, and find little in their way */
+    /* Called at most once, on the coordinator thread, before done(): load_stream() can be asked from now on. May be
+     * NULL. */
+    void (*streams)(void *user, struct load *l);
     /* Called once, on the coordinator thread, when the load has ended either way. */
     void (*done)(void *user, struct load *l);
     void *user;
@@ -129,6 +132,16 @@ void load_cancel(struct load *l);
 void load_hasten(struct load *l);
 /* Bytes that have landed so far. Any thread. */
 uint64_t load_progress(const struct load *l);
+/* Descriptors of the index and of the progress page (hearth/progress.h), for a client: owned by the caller. The index
+ * lacks what is known at the end only: digests, and how far was verified. Errors: BUSY before streams() came, after the
+ * load's end, and when it has no large file; the load's own; NO_FDS, SYSTEM. Any thread, until load_take(). */
+int load_stream(struct load *l, int *index, int *page, struct hearth_error *err);
+/* The same for a file. While it fills, all that are given out share one description, whose write lease makes whoever
+ * opens the file wait. */
+int load_stream_file(struct load *l, size_t file, int *out, struct hearth_error *err);
+/* Somebody waits for these bytes: they are read before everything else of the load. A hint: a range that does not exist
+ * is ignored, and where many are asked for the last ones count. Any thread. */
+void load_want(struct load *l, size_t file, uint64_t offset, uint64_t length);
 /* After done(): 0 and the resident (owned by the caller), or the load's error. */
 int load_take(struct load *l, struct resident **out, struct hearth_error *err);
 /* After done(): joins the coordinator, frees. Returns NULL. */

@@ -1,9 +1,6 @@
-/* loader/publish.c: the last step of a load: the index gets what only the engine knows (the id, what was verified and
- * how) and is sealed, and the sums over all files are made. */
-#include <errno.h>
+/* loader/publish.c: the last step of a load: the index gets what only the engine knows (what was verified, and how)
+ * and is sealed, and the sums over all files are made. */
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "loader/internal.h"
 #include "util/cleanup.h"
@@ -28,24 +25,6 @@ static int complete_files(struct resident *r, uint8_t *index, struct hearth_erro
         memcpy(files[i].sha256, b->sha256, sizeof(b->sha256));
     }
     return 0;
-}
-
-static int complete_index(struct load *l, int fd, struct hearth_error *err) {
-    struct resident *r = l->resident;
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return error_errno(err, errno, "cannot examine the index");
-    r->index_bytes = (uint64_t)st.st_size;
-    uint8_t *index = mmap(NULL, r->index_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (index == MAP_FAILED)
-        return error_errno(err, errno, "cannot map the index");
-    (void)madvise(index, r->index_bytes, MADV_DONTFORK); /* see blob.c */
-    int e = complete_files(r, index, err);
-    struct hearth_index_header *h = (struct hearth_index_header *)index;
-    h->id = l->request.id;
-    h->verified = r->verified;
-    munmap(index, r->index_bytes);
-    return e;
 }
 
 /* Whether all that the artifact is, is in files that others are compared to. */
@@ -79,22 +58,17 @@ static void sum_up(struct resident *r) {
             r->backing = k;
 }
 
-int publish(struct load *l, int *index_fd, struct hearth_error *err) {
+int publish(struct load *l, int index_fd, struct hearth_error *err) {
     struct resident *r = l->resident;
     sum_up(r);
-    int e = complete_index(l, *index_fd, err);
+    int e = complete_files(r, l->index, err);
     if (e)
         return e;
-    int sealed = memfd_seal_final(*index_fd);
+    ((struct hearth_index_header *)l->index)->verified = r->verified;
+    share_index_end(l);
+    int sealed = memfd_seal_final(index_fd);
     if (sealed < 0)
         return error_errno(err, -sealed, "cannot seal the index");
-    r->index_fd = memfd_reopen_readonly(*index_fd);
-    if (r->index_fd < 0) {
-        e = error_errno(err, -r->index_fd, "cannot open the index again");
-        r->index_fd = -1;
-        return e;
-    }
-    *index_fd = close_fd(*index_fd);
     r->resident_bytes += memfd_resident(r->index_fd);
     return 0;
 }

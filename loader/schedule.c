@@ -2,7 +2,7 @@
  *
  * Whatever an urgent load can go on with goes before all of background loads. The same order for populating and for
  * reading, in each of the two classes:
- *   1. what a parser waits for;
+ *   1. what a parser or a client waits for;
  *   2. the head and the tail of every file, so that parsers need not wait;
  *   3. file after file from front to back; but files that a serial hash follows go side by side, as many as the hash
  *      workers can keep up with, the one that is least far first.
@@ -53,6 +53,17 @@ static unsigned abreast(const struct way *w, struct stream *s, struct stream **g
     return n;
 }
 
+/* A range may be as long as its file: a few pieces at a time, so that others come in between. */
+static bool choose_wanted(struct load *l, const struct way *w, struct stream **out, uint64_t *at, uint64_t *length) {
+    for (unsigned i = 0; i < WANTED_MAX; i++) {
+        const struct wanted *x = &l->wanted[i];
+        for (uint32_t p = x->from; x->stream && p <= x->to && p - x->from < WANTED_PIECES_MAX; p++)
+            if (w->try_piece(*out = x->stream, p, at, length))
+                return true;
+    }
+    return false;
+}
+
 static bool passed_over(const struct load *l, bool background) {
     return l->failed || l->background != background;
 }
@@ -60,10 +71,8 @@ static bool passed_over(const struct load *l, bool background) {
 static bool choose_among(struct engine *e, bool background, const struct way *w, struct stream **out, uint64_t *at,
                          uint64_t *length) {
     for (struct load *l = e->loads; l; l = l->next)
-        if (l->wanted && !passed_over(l, background))
-            for (uint32_t p = l->wanted_from; p <= l->wanted_to; p++)
-                if (w->try_piece(*out = l->wanted, p, at, length))
-                    return true;
+        if (!passed_over(l, background) && choose_wanted(l, w, out, at, length))
+            return true;
     for (struct stream *s = e->streams; s; s = s->next)
         if (!passed_over(s->load, background) && way_place(w, s) < 2 && w->try(*out = s, at, length))
             return true;
@@ -210,11 +219,24 @@ bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece) {
     return true;
 }
 
-bool pieces_landed(const struct stream *s, uint32_t from, uint32_t to) {
-    for (uint32_t p = from; p <= to; p++)
-        if (s->pieces[p] != DONE)
-            return false;
-    return true;
+/* Passes over what has landed. */
+static void wanted_advance(struct load *l, struct wanted *x) {
+    while (x->from <= x->to && x->stream->pieces[x->from] == DONE)
+        x->from++;
+    if (x->from <= x->to)
+        return;
+    x->stream = NULL;
+    pthread_cond_broadcast(&l->changed);
+}
+
+void want(struct load *l, unsigned place, struct stream *s, uint32_t from, uint32_t to) {
+    struct wanted *x = &l->wanted[place];
+    *x = (struct wanted){s, from, to};
+    wanted_advance(l, x);
+    if (!x->stream)
+        return;
+    pthread_cond_signal(&l->engine->populate_wanted);
+    l->engine->reader->wake(l->engine->reader);
 }
 
 static bool has_chunk(const struct stream *s, bool first) {
@@ -230,9 +252,14 @@ void piece_landed(struct stream *s, uint32_t piece) {
     s->pieces[piece] = DONE;
     s->pieces_landed++;
     atomic_fetch_add(&l->landed, stream_piece_length(s, piece));
-    if (s->hashed) {
-        uint32_t chunk = (uint32_t)(piece * s->piece_bytes / CHUNK_BYTES);
+    uint32_t chunk = (uint32_t)(piece * s->piece_bytes / CHUNK_BYTES);
+    if (!s->hashed) { /* a piece is a chunk */
+        progress_landed(l, s->file, chunk);
+        if (s->at_once)
+            progress_exposed(l, s->file, chunk, HEARTH_VERIFIED_NONE);
+    } else {
         if (--s->missing[chunk] == 0) {
+            progress_landed(l, s->file, chunk);
             if (!s->sha256)
                 s->ready[s->ready_to++] = chunk;
             pthread_cond_signal(&l->engine->hash_wanted);
@@ -240,7 +267,10 @@ void piece_landed(struct stream *s, uint32_t piece) {
                 pthread_cond_signal(&l->engine->hash_help);
         }
     }
-    if (l->wanted == s || stream_complete(s))
+    for (unsigned i = 0; i < WANTED_MAX; i++)
+        if (l->wanted[i].stream == s)
+            wanted_advance(l, &l->wanted[i]);
+    if (stream_complete(s))
         pthread_cond_broadcast(&l->changed);
 }
 

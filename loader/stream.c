@@ -136,6 +136,7 @@ int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_
     s->result.fd = -1;
     s->sha256 = wants_sha256(f, l->request.verify);
     s->hashed = s->sha256 || l->request.verify != HEARTH_VERIFY_NONE;
+    s->at_once = !s->sha256 || !f->expected;
     s->piece_bytes = s->sha256 ? ORDERED_PIECE_BYTES : LARGE_PIECE_BYTES;
     s->populate_step = BLOCK_BYTES;
     int r = open_source(s, err);
@@ -152,6 +153,7 @@ int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_
         error_at(err, artifact_path(l->request.artifact, file, path, sizeof(path)), HEARTH_NO_OFFSET);
         return r;
     }
+    share_lease(s);
     *out = steal_ptr(&s);
     return 0;
 }

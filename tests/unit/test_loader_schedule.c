@@ -251,6 +251,63 @@ static void files_that_go_side_by_side_make_room_for_the_others(void **state) {
     assert_int_equal(reading, N_STREAMS * N_PIECES);
 }
 
+static void wake_nobody(struct reader *r) {
+    (void)r;
+}
+
+/* A range that somebody waits for goes before the file's own order, a few pieces at a time, and is over when it has
+ * landed. */
+static void what_is_wanted_goes_first_a_few_pieces_at_a_time(void **state) {
+    (void)state;
+    enum { PIECES = 40, FROM = 20, TO = 35 };
+    struct reader r = {.wake = wake_nobody};
+    struct engine e = {
+        .reader = &r, .n_hashers = 1, .options = {.populate_ahead = UINT64_MAX, .bytes_in_flight = UINT64_MAX}};
+    struct device d = {0};
+    struct load l = {.engine = &e};
+    uint8_t blocks[PIECES] = {0}, pieces[PIECES] = {0};
+    struct stream *s, one = {.load = &l,
+                             .device = &d,
+                             .bytes = PIECES * CHUNK_BYTES,
+                             .piece_bytes = CHUNK_BYTES,
+                             .block_bytes = CHUNK_BYTES,
+                             .n_blocks = PIECES,
+                             .n_pieces = PIECES,
+                             .blocks = blocks,
+                             .pieces = pieces,
+                             .populate_step = CHUNK_BYTES};
+    pthread_cond_init(&e.populate_wanted, NULL);
+    pthread_cond_init(&l.changed, NULL);
+    e.loads = &l;
+    e.streams = &one;
+    uint64_t at, length;
+    uint32_t piece;
+    want(&l, 3, &one, FROM, TO);
+    assert_true(schedule_populate(&e, true, &s, &at, &length));
+    assert_int_equal(at / CHUNK_BYTES, FROM);
+    populated(s, at, length);
+    while (schedule_populate(&e, true, &s, &at, &length))
+        populated(s, at, length);
+    for (uint32_t i = 0; i < WANTED_PIECES_MAX; i++) {
+        assert_true(schedule_read(&e, &s, &piece));
+        assert_int_equal(piece, FROM + i);
+    }
+    assert_true(schedule_read(&e, &s, &piece)); /* those that wait for nothing in particular come in between */
+    assert_int_equal(piece, 0);
+    piece_landed(&one, FROM);
+    assert_true(schedule_read(&e, &s, &piece));
+    assert_int_equal(piece, FROM + WANTED_PIECES_MAX);
+    for (uint32_t i = FROM + 1; i <= TO; i++) {
+        assert_ptr_equal(l.wanted[3].stream, &one);
+        piece_landed(&one, i);
+    }
+    assert_null(l.wanted[3].stream);
+    want(&l, 0, &one, FROM, TO); /* is there already */
+    assert_null(l.wanted[0].stream);
+    pthread_cond_destroy(&e.populate_wanted);
+    pthread_cond_destroy(&l.changed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_file_with_most_left_is_hashed_first),
@@ -263,6 +320,7 @@ int main(void) {
         cmocka_unit_test(a_load_that_is_hastened_has_what_urgent_ones_have),
         cmocka_unit_test(a_failed_load_and_what_has_not_landed_are_passed_over),
         cmocka_unit_test(files_that_go_side_by_side_make_room_for_the_others),
+        cmocka_unit_test(what_is_wanted_goes_first_a_few_pieces_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
