@@ -1,4 +1,4 @@
-/* bench/artifact.c: artifacts that benchmarks load. See core.h. */
+/* bench/artifact.c: artifacts that benchmarks load. See bench.h. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 
 #include <hearth/hearth.h>
 
-#include "bench/core.h"
+#include "bench/bench.h"
 #include "util/cleanup.h"
 
 #define TENSOR_MAX (UINT64_C(64) << 20)

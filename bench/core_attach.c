@@ -144,7 +144,7 @@ static int setup(struct attach_bench *b) {
     struct hearth_artifact *a = NULL;
     struct hearth_file file;
     if (make_artifact(b->folder, FILE_BYTES * b->files, b->files) < 0 ||
-        daemon_start(&b->daemon, b->options->bin_dir, b->options->place) < 0)
+        daemon_start(&b->daemon, b->options->bin_dir, b->options->place, NULL) < 0)
         return -1;
     if (hearth_connect(b->daemon.socket, hearth_deadline_in(5000), &b->client, &err))
         return bench_fail("hearthd", err.message);
@@ -160,7 +160,7 @@ static int setup(struct attach_bench *b) {
 
 /* Rounds with the client on CPU 0 and both servers on `cpu`: left to the scheduler, one may be put beside the client
  * and the other not, which is worth 60 us. */
-static int measure(struct attach_bench *b, int cpu, struct core_rows *rows) {
+static int measure(struct attach_bench *b, int cpu, struct bench_rows *rows) {
     static struct samples bare[2], again[2], hearth[2]; /* p50, p99 */
     memset(bare, 0, sizeof(bare)), memset(again, 0, sizeof(again)), memset(hearth, 0, sizeof(hearth));
     if (place(0, 0) < 0 || place(b->daemon.pid, cpu) < 0 || place(b->bare, cpu) < 0)
@@ -179,21 +179,21 @@ static int measure(struct attach_bench *b, int cpu, struct core_rows *rows) {
            spread, bare[0].n, ATTACHES);
     char name[64];
     snprintf(name, sizeof(name), "attach, index + %u, %s: p50 / bare", b->files, where);
-    struct bench_row *r = core_row(rows, name, "", 1.3, 1.1);
+    struct bench_row *r = bench_row_add(rows, name, "", 1.3, 1.1);
     r->value = ratio_median(&hearth[0], &bare[0]);
     r->spread = spread;
     if (cpu == 0 && b->files == 1) {
-        r = core_row(rows, "attach, index + 1, one CPU: p50", "us", 25, 15);
+        r = bench_row_add(rows, "attach, index + 1, one CPU: p50", "us", 25, 15);
         r->value = samples_median(&hearth[0]);
         r->spread = ratio_spread(&again[0], &bare[0]) * samples_median(&bare[0]);
-        r = core_row(rows, "attach, index + 1, one CPU: p99", "us", 100, 40);
+        r = bench_row_add(rows, "attach, index + 1, one CPU: p99", "us", 100, 40);
         r->value = samples_median(&hearth[1]);
         r->spread = ratio_spread(&again[1], &bare[1]) * samples_median(&bare[1]);
     }
     return place(0, -1);
 }
 
-int core_attach(const struct bench_options *o, struct core_rows *rows) {
+int core_attach(const struct bench_options *o, struct bench_rows *rows) {
     static const unsigned counts[] = {1, FILES_MOST};
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof(counts) / sizeof(counts[0]); i++) {

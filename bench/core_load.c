@@ -14,7 +14,6 @@
 #include <math.h>
 #include <openssl/evp.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +36,6 @@
 #define SHARDS 4
 #define BLOCK (UINT64_C(4) << 20)
 #define DEPTH 8
-#define LEAD (UINT64_C(512) << 20) /* how far ahead of the daemon memory is given up */
 
 enum contender { RAW, RAW_AGAIN, LOAD_NONE, LOAD_XXH3, LOAD_SHA256, CONTENDERS };
 static const char *const contender_names[] = {"raw", "raw again", "load, none", "load, xxh3", "load, sha256"};
@@ -65,45 +63,17 @@ static void add(struct samples *s, double v) {
         s->at[s->n++] = v;
 }
 
-/* Gives up held memory just ahead of what the daemon has populated, or raw reads have filled, until told to stop. */
-struct follower {
-    struct hold *hold;
-    pid_t pid; /* of the daemon; 0: raw reads */
-    uint64_t baseline;
-    _Atomic uint64_t raw_bytes;
-    atomic_bool stop;
-    pthread_t thread;
-};
-
-static void *follow(void *user) {
-    struct follower *f = user;
-    while (!atomic_load(&f->stop)) {
-        uint64_t now = f->pid ? shared_bytes_of(f->pid) : atomic_load(&f->raw_bytes);
-        hold_release(f->hold, (now > f->baseline ? now - f->baseline : 0) + LEAD);
-        usleep(3000);
-    }
-    return NULL;
-}
-
-static int follower_start(struct follower *f, struct load_bench *b, pid_t pid) {
+/* Primes what is held, and has it given up beside what follows. */
+static int prime(struct load_bench *b, struct follower *f, pid_t pid) {
     int r = hold_prime(&b->hold, b->hold.bytes);
-    if (r < 0)
-        return bench_fail("priming memory", strerror(-r));
-    *f = (struct follower){.hold = &b->hold, .pid = pid, .baseline = pid ? shared_bytes_of(pid) : 0};
-    hold_release(&b->hold, LEAD);
-    r = pthread_create(&f->thread, NULL, follow, f);
-    return r ? bench_fail("pthread_create", strerror(r)) : 0;
-}
-
-static void follower_stop(struct follower *f) {
-    atomic_store(&f->stop, true);
-    pthread_join(f->thread, NULL);
+    r = r < 0 ? r : follower_start(f, &b->hold, pid);
+    return r < 0 ? bench_fail("priming memory", strerror(-r)) : 0;
 }
 
 static int run_raw(struct load_bench *b, enum contender c) {
     int fds[SHARDS];
     struct follower f;
-    if (follower_start(&f, b, 0) < 0)
+    if (prime(b, &f, 0) < 0)
         return -1;
     double cpu = thread_cpu_now();
     uint64_t begin = clock_now();
@@ -122,7 +92,7 @@ static int run_load(struct load_bench *b, enum contender c) {
     static const enum hearth_verify verify[] = {
         [LOAD_NONE] = HEARTH_VERIFY_NONE, [LOAD_XXH3] = HEARTH_VERIFY_XXH3, [LOAD_SHA256] = HEARTH_VERIFY_ALWAYS};
     struct follower f;
-    if (follower_start(&f, b, b->daemon.pid) < 0)
+    if (prime(b, &f, b->daemon.pid) < 0)
         return -1;
     struct hearth_artifact *a = NULL;
     struct hearth_error err = {.code = HEARTH_OK};
@@ -210,7 +180,7 @@ static int setup(struct load_bench *b) {
         b->file_bytes[i] = (uint64_t)st.st_size;
     }
     fio_beside(b->paths, SHARDS);
-    if (daemon_start(&b->daemon, o->bin_dir, o->place) < 0)
+    if (daemon_start(&b->daemon, o->bin_dir, o->place, NULL) < 0)
         return -1;
     struct hearth_error err;
     struct hearth_status status;
@@ -219,7 +189,7 @@ static int setup(struct load_bench *b) {
         return bench_fail("hearthd", err.message);
     printf("reader: %s; backing: %s\n", status.reader, status.backing);
     uint64_t page = huge_page_bytes(), most = o->bytes + SHARDS * (UINT64_C(4) << 20);
-    int r = hold_prime(&b->hold, most + LEAD);
+    int r = hold_prime(&b->hold, most + FOLLOWER_LEAD);
     r = r < 0 ? r : memory_new(&b->raw, most, page != 0 && strstr(status.backing, "huge"), &b->hold);
     return r < 0 ? bench_fail("memory", strerror(-r)) : 0;
 }
@@ -253,18 +223,18 @@ static int rounds(struct load_bench *b) {
     return 0;
 }
 
-static void report(struct load_bench *b, struct core_rows *rows) {
+static void report(struct load_bench *b, struct bench_rows *rows) {
     double spread = spread_of(b), gb = (double)b->options->bytes / 1e9;
     printf("A/A: raw again / raw %.4f, spread %.4f over %zu rounds\n",
            ratio_median(&b->seconds[RAW_AGAIN], &b->seconds[RAW]), spread, b->seconds[RAW].n);
     double disk = gb / samples_median(&b->seconds[RAW]), hash = gb / samples_median(&b->hash_seconds);
-    struct bench_row *r = core_row(rows, "cold load with XXH3, rate / raw reads", "", 0.95, 0.97);
+    struct bench_row *r = bench_row_add(rows, "cold load with XXH3, rate / raw reads", "", 0.95, 0.97);
     r->at_least = true;
     r->value = ratio_median(&b->seconds[RAW], &b->seconds[LOAD_XXH3]);
     r->spread = spread;
     snprintf(r->note, sizeof(r->note), "%.2f GB/s of %.2f", gb / samples_median(&b->seconds[LOAD_XXH3]), disk);
 
-    r = core_row(rows, "XXH3 on / off, time", "", 1.05, 1.02);
+    r = bench_row_add(rows, "XXH3 on / off, time", "", 1.05, 1.02);
     r->value = ratio_median(&b->seconds[LOAD_XXH3], &b->seconds[LOAD_NONE]);
     r->spread = spread;
 
@@ -273,7 +243,7 @@ static void report(struct load_bench *b, struct core_rows *rows) {
     double sha256 = gb / samples_median(&b->sha256_seconds);
     printf("rates: XXH3 on one core %.1f GB/s; SHA-256 on all %ld cores %.2f GB/s; disk %.2f GB/s\n", hash, cores,
            sha256, disk);
-    r = core_row(rows, "SHA-256 of shards / off, time", "", 1.15, 1.10);
+    r = bench_row_add(rows, "SHA-256 of shards / off, time", "", 1.15, 1.10);
     r->value = ratio_median(&b->seconds[LOAD_SHA256], &b->seconds[LOAD_NONE]);
     r->spread = spread;
     r->applies = SHARDS >= 2 * cores && sha256 >= disk;
@@ -283,7 +253,7 @@ static void report(struct load_bench *b, struct core_rows *rows) {
     struct samples needed = {.n = b->cpu[RAW].n};
     for (size_t i = 0; i < needed.n; i++)
         needed.at[i] = b->cpu[RAW].at[i] + b->populate_cpu.at[i] + b->hash_cpu.at[i];
-    r = core_row(rows, "CPU s/GB, XXH3 / (raw + populate + hash, alone)", "", 1.3, 1.1);
+    r = bench_row_add(rows, "CPU s/GB, XXH3 / (raw + populate + hash, alone)", "", 1.3, 1.1);
     r->value = ratio_median(&b->cpu[LOAD_XXH3], &needed);
     r->spread = ratio_spread(&b->cpu[LOAD_XXH3], &needed);
     snprintf(r->note, sizeof(r->note), "%.3f s/GB; alone: raw %.3f, populate %.3f, hash %.3f",
@@ -291,7 +261,7 @@ static void report(struct load_bench *b, struct core_rows *rows) {
              samples_median(&b->populate_cpu) / gb, samples_median(&b->hash_cpu) / gb);
 }
 
-int core_load(const struct bench_options *o, struct core_rows *rows) {
+int core_load(const struct bench_options *o, struct bench_rows *rows) {
     struct load_bench *b = calloc(1, sizeof(*b));
     if (!b)
         return bench_fail("core", strerror(ENOMEM));

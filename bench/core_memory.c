@@ -76,7 +76,7 @@ static double total_pss(struct worker *workers, uint64_t *bytes) {
 }
 
 static int share(const struct bench_options *o, const char *folder, struct hearth *h, const char *socket,
-                 struct core_rows *rows) {
+                 struct bench_rows *rows) {
     struct worker workers[WORKERS] = {{0}};
     uint64_t id = load_artifact(h, folder, HEARTH_VERIFY_XXH3), bytes = 0;
     int r = id ? 0 : -1;
@@ -89,7 +89,7 @@ static int share(const struct bench_options *o, const char *folder, struct heart
         double first = total_pss(workers, &bytes), second = total_pss(workers, &bytes);
         printf("%d workers, every byte read: Pss %.0f of %" PRIu64 " bytes; again %.0f\n", WORKERS, first, bytes,
                second);
-        struct bench_row *row = core_row(rows, "8 workers: sum of Pss over weights / artifact", "", 1.01, 1.00);
+        struct bench_row *row = bench_row_add(rows, "8 workers: sum of Pss over weights / artifact", "", 1.01, 1.00);
         row->value = first / (double)bytes;
         row->spread = fabs(first - second) / (double)bytes;
     }
@@ -107,28 +107,28 @@ static int share(const struct bench_options *o, const char *folder, struct heart
     return r;
 }
 
-static void idle(pid_t pid, struct core_rows *rows) {
+static void idle(pid_t pid, struct bench_rows *rows) {
     uint64_t first = smaps_rollup(pid, "Pss_Anon"), ticks = cpu_ticks_of(pid);
     printf("idle for %d s ...\n", IDLE_SECONDS);
     fflush(stdout);
     sleep(IDLE_SECONDS);
     ticks = cpu_ticks_of(pid) - ticks;
     uint64_t second = smaps_rollup(pid, "Pss_Anon");
-    struct bench_row *row = core_row(rows, "daemon idle: Pss_Anon", "MiB", 10, 4);
+    struct bench_row *row = bench_row_add(rows, "daemon idle: Pss_Anon", "MiB", 10, 4);
     row->value = (double)second / (1 << 20);
     row->spread = fabs((double)second - (double)first) / (1 << 20);
-    row = core_row(rows, "daemon idle: CPU over 60 s", "tick", 0, 0);
+    row = bench_row_add(rows, "daemon idle: CPU over 60 s", "tick", 0, 0);
     row->value = (double)ticks;
 }
 
-int core_memory(const struct bench_options *o, struct core_rows *rows) {
+int core_memory(const struct bench_options *o, struct bench_rows *rows) {
     char folder[4096];
     struct bench_daemon daemon = {0};
     struct hearth *h = NULL;
     struct hearth_error err;
     snprintf(folder, sizeof(folder), "%.4000s/shared", o->place);
     int r = make_artifact(folder, ARTIFACT_BYTES, 2);
-    r = r ? r : daemon_start(&daemon, o->bin_dir, o->place);
+    r = r ? r : daemon_start(&daemon, o->bin_dir, o->place, NULL);
     if (r == 0 && hearth_connect(daemon.socket, hearth_deadline_in(5000), &h, &err))
         r = bench_fail("hearthd", err.message);
     r = r ? r : share(o, folder, h, daemon.socket, rows);

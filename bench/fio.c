@@ -1,4 +1,4 @@
-/* bench/fio.c: fio's word on the disk, beside our own raw reads. See core.h.
+/* bench/fio.c: fio's word on the disk, beside our own raw reads. See bench.h.
  *
  * Its buffers must be on huge pages as ours are: with small ones a read of 4 MiB is split by the device's limit of
  * segments, and the disk looks half as fast. fio has no such memory of its own without a hugetlb pool, so it maps
@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bench/core.h"
+#include "bench/bench.h"
 
 #define FIO_MEMORY (UINT64_C(64) << 20) /* more than 4 MiB x 8 */
 #define FIELD_ERROR 5                   /* of fio's terse output, version 3, counted from 1 */

@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +22,19 @@ struct hold {
 int hold_prime(struct hold *h, uint64_t bytes); /* fills up to `bytes` again; 0 or -errno */
 void hold_release(struct hold *h, uint64_t upto);
 void hold_drop(struct hold *h);
+/* Gives up held memory just ahead of the shared memory that a process maps, or that raw reads have filled, on a thread,
+ * until told to stop. */
+struct follower {
+    struct hold *hold;
+    pid_t pid; /* 0: raw reads */
+    uint64_t baseline;
+    _Atomic uint64_t raw_bytes;
+    atomic_bool stop;
+    pthread_t thread;
+};
+#define FOLLOWER_LEAD (UINT64_C(512) << 20)                           /* how far ahead; hold so much more */
+int follower_start(struct follower *f, struct hold *hold, pid_t pid); /* 0 or -errno */
+void follower_stop(struct follower *f);
 
 /* A sealed-size memfd mapped at an aligned address and populated: the same kind of memory the daemon's blobs are made
  * of (huge pages on shmem by MADV_HUGEPAGE where the system allows, else by MADV_COLLAPSE, else small). */
@@ -27,9 +42,12 @@ struct memory {
     int fd;
     char *at;
     uint64_t bytes;
-    bool huge;
+    bool huge, advised; /* by MADV_HUGEPAGE, else by MADV_COLLAPSE */
 };
 int memory_new(struct memory *m, uint64_t bytes, bool huge, struct hold *from); /* 0 or -errno */
+/* The same in steps: not populated yet; and a part of it. `offset` and `bytes` are multiples of a huge page. */
+int memory_map(struct memory *m, uint64_t bytes, bool huge);
+int memory_populate(struct memory *m, uint64_t offset, uint64_t bytes);
 void memory_drop(struct memory *m);
 uint64_t huge_page_bytes(void); /* 0 when the kernel has none */
 
@@ -54,8 +72,8 @@ struct bench_daemon {
     pid_t pid;
     char socket[256];
 };
-/* Starts hearthd from `bin_dir` on a socket in `home`, waits until it answers; stderr goes to home/hearthd.log. 0 or -1
- * with the reason printed. */
-int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home);
+/* Starts hearthd from `bin_dir` on a socket in `home`, waits until it answers; stderr goes to home/hearthd.log.
+ * `option` is one more argument ("--reader=pread"), or NULL. 0 or -1 with the reason printed. */
+int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home, const char *option);
 /* SIGTERM, waits. */
 void daemon_stop(struct bench_daemon *d);

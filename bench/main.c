@@ -10,21 +10,39 @@
 #include <unistd.h>
 
 #include "bench/core.h"
+#include "bench/daemon.h"
 #include "util/text.h"
 
-struct bench_row *core_row(struct core_rows *r, const char *name, const char *unit, double required, double goal) {
-    static char names[CORE_ROWS_MAX][96];
-    size_t i = r->n < CORE_ROWS_MAX ? r->n++ : CORE_ROWS_MAX - 1;
+struct bench_row *bench_row_add(struct bench_rows *r, const char *name, const char *unit, double required,
+                                double goal) {
+    static char names[BENCH_ROWS_MAX][96];
+    size_t i = r->n < BENCH_ROWS_MAX ? r->n++ : BENCH_ROWS_MAX - 1;
     snprintf(names[i], sizeof(names[i]), "%s", name);
     r->rows[i] =
         (struct bench_row){.name = names[i], .unit = unit, .required = required, .goal = goal, .applies = true};
     return &r->rows[i];
 }
 
+static const struct part {
+    const char *bench, *name;
+    int (*run)(const struct bench_options *o, struct bench_rows *rows);
+} parts[] = {
+    {"core", "attach", core_attach},
+    {"core", "load", core_load},
+    {"core", "memory", core_memory},
+    {"daemon", "cache", daemon_cache},
+};
+#define N_PARTS (sizeof(parts) / sizeof(parts[0]))
+
 static int usage(void) {
-    fputs("usage: hearth-bench core [--json FILE] [--dir DIR] [--size SIZE] [--rounds N] [--only load|attach|memory]\n",
-          stderr);
+    fputs("usage: hearth-bench NAME [--json FILE] [--dir DIR] [--size SIZE] [--rounds N] [--only PART]\n", stderr);
+    for (size_t i = 0; i < N_PARTS; i++)
+        fprintf(stderr, "    %s --only %s\n", parts[i].bench, parts[i].name);
     return 2;
+}
+
+static bool chosen(const struct part *p, const char *bench, const char *only) {
+    return strcmp(p->bench, bench) == 0 && (!only[0] || strcmp(p->name, only) == 0);
 }
 
 static uint64_t available_memory(void) {
@@ -78,7 +96,10 @@ int main(int argc, char **argv) {
         else
             return usage();
     }
-    if (optind != argc - 1 || strcmp(argv[optind], "core") != 0)
+    size_t n_chosen = 0;
+    for (size_t i = 0; optind == argc - 1 && i < N_PARTS; i++)
+        n_chosen += chosen(&parts[i], argv[optind], only);
+    if (n_chosen == 0)
         return usage();
     char self[PATH_MAX], place[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -93,14 +114,11 @@ int main(int argc, char **argv) {
         return 1;
     }
     o.place = place;
-    static struct core_rows rows;
+    static struct bench_rows rows;
     int r = fits(&o);
-    if (r == 0 && (!only[0] || strcmp(only, "attach") == 0))
-        r = core_attach(&o, &rows);
-    if (r == 0 && (!only[0] || strcmp(only, "load") == 0))
-        r = core_load(&o, &rows);
-    if (r == 0 && (!only[0] || strcmp(only, "memory") == 0))
-        r = core_memory(&o, &rows);
+    for (size_t i = 0; r == 0 && i < N_PARTS; i++)
+        if (chosen(&parts[i], argv[optind], only))
+            r = parts[i].run(&o, &rows);
     char log[PATH_MAX + 16];
     snprintf(log, sizeof(log), "%s/hearthd.log", place);
     unlink(log);

@@ -70,6 +70,27 @@ void hold_drop(struct hold *h) {
     *h = (struct hold){0};
 }
 
+static void *follow(void *user) {
+    struct follower *f = user;
+    while (!atomic_load(&f->stop)) {
+        uint64_t now = f->pid ? shared_bytes_of(f->pid) : atomic_load(&f->raw_bytes);
+        hold_release(f->hold, (now > f->baseline ? now - f->baseline : 0) + FOLLOWER_LEAD);
+        usleep(3000);
+    }
+    return NULL;
+}
+
+int follower_start(struct follower *f, struct hold *hold, pid_t pid) {
+    *f = (struct follower){.hold = hold, .pid = pid, .baseline = pid ? shared_bytes_of(pid) : 0};
+    hold_release(hold, FOLLOWER_LEAD);
+    return -pthread_create(&f->thread, NULL, follow, f);
+}
+
+void follower_stop(struct follower *f) {
+    atomic_store(&f->stop, true);
+    pthread_join(f->thread, NULL);
+}
+
 /* True when MADV_HUGEPAGE makes huge pages on a memfd here; else they take MADV_COLLAPSE. */
 static bool advice_suffices(void) {
     _cleanup_fclose_ FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
@@ -77,7 +98,7 @@ static bool advice_suffices(void) {
     return f && fgets(line, sizeof(line), f) && !strstr(line, "[never]") && !strstr(line, "[deny]");
 }
 
-int memory_new(struct memory *m, uint64_t bytes, bool huge, struct hold *from) {
+int memory_map(struct memory *m, uint64_t bytes, bool huge) {
     uint64_t page = huge ? huge_page_bytes() : 0;
     _cleanup_close_ int fd = memfd_new("hearth-bench", bytes, 0);
     if (fd < 0)
@@ -89,23 +110,31 @@ int memory_new(struct memory *m, uint64_t bytes, bool huge, struct hold *from) {
     char *at = (char *)(((uintptr_t)area + align - 1) / align * align);
     if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         return -errno;
-    bool advice = advice_suffices();
-    if (page && advice)
+    *m = (struct memory){.fd = steal_fd(&fd), .at = at, .bytes = bytes, .huge = page != 0};
+    m->advised = page && advice_suffices();
+    if (m->advised)
         madvise(at, bytes, MADV_HUGEPAGE);
-    for (uint64_t done = 0; done < bytes; done += STEP) {
+    return 0;
+}
+
+int memory_populate(struct memory *m, uint64_t offset, uint64_t bytes) {
+    uint64_t page = huge_page_bytes();
+    for (uint64_t i = 0; m->huge && !m->advised && i + page <= bytes; i += page) {
+        *(volatile char *)(m->at + offset + i) = 0;
+        madvise(m->at + offset + i, page, MADV_COLLAPSE); /* small pages if it cannot: what follows populates them */
+    }
+    return populate(m->at + offset, bytes);
+}
+
+int memory_new(struct memory *m, uint64_t bytes, bool huge, struct hold *from) {
+    int r = memory_map(m, bytes, huge);
+    for (uint64_t done = 0; r == 0 && done < bytes; done += STEP) {
         uint64_t piece = least(STEP, bytes - done);
         if (from)
             hold_release(from, done + piece);
-        for (uint64_t i = 0; page && !advice && i + page <= piece; i += page) {
-            *(volatile char *)(at + done + i) = 0;
-            madvise(at + done + i, page, MADV_COLLAPSE); /* small pages if it cannot: what follows populates them */
-        }
-        int r = populate(at + done, piece);
-        if (r < 0)
-            return r;
+        r = memory_populate(m, done, piece);
     }
-    *m = (struct memory){.fd = steal_fd(&fd), .at = at, .bytes = bytes, .huge = page != 0};
-    return 0;
+    return r;
 }
 
 void memory_drop(struct memory *m) {

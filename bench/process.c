@@ -91,12 +91,12 @@ int place(pid_t pid, int cpu) {
     return 0;
 }
 
-int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home) {
+int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home, const char *option) {
     char program[4096], log[4096];
     snprintf(program, sizeof(program), "%s/hearthd", bin_dir);
     snprintf(log, sizeof(log), "%s/hearthd.log", home);
     snprintf(d->socket, sizeof(d->socket), "%s/hearth.sock", home);
-    char *const argv[] = {program, (char *)"--socket", d->socket, NULL};
+    char *const argv[] = {program, (char *)"--socket", d->socket, (char *)(uintptr_t)option, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);

@@ -1,0 +1,8 @@
+/* bench/daemon.h: `hearth-bench daemon`: what a daemon that is left running meets: warm page caches, prefetches,
+ * fallbacks. */
+#pragma once
+
+#include "bench/bench.h"
+
+/* Each measures some rows and prints what it sees on the way. 0, or -1 with the reason printed. */
+int daemon_cache(const struct bench_options *o, struct bench_rows *rows);
