@@ -91,13 +91,17 @@ int engine_new(const struct engine_options *options, struct engine **out, struct
     if (e->options.populate_ahead < POPULATE_AHEAD_MIN)
         e->options.populate_ahead = POPULATE_AHEAD_MIN;
     e->limits_root = "";
+    pthread_condattr_t monotonic; /* the hold waits for a time, which a set clock must not move */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&e->admission, NULL);
     pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->populate_wanted, NULL);
-    pthread_cond_init(&e->populate_help, NULL);
+    pthread_cond_init(&e->populate_wanted, &monotonic);
+    pthread_cond_init(&e->populate_help, &monotonic);
     pthread_cond_init(&e->hash_wanted, NULL);
     pthread_cond_init(&e->hash_help, NULL);
     pthread_cond_init(&e->quiet, NULL);
+    pthread_condattr_destroy(&monotonic);
     backing_choose("", e->options.backing, &e->backing);
     e->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     int r = 0;
@@ -139,7 +143,7 @@ struct engine *engine_free(struct engine *e) {
         pthread_join(e->hashers[i], NULL);
     if (e->reader) /* else it has never come up, and was joined then */
         pthread_join(e->io_thread, NULL);
-    hold_release(e);
+    hold_deinit(&e->hold);
     while (e->devices) {
         struct device *d = e->devices;
         e->devices = d->next;

@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "loader/blob.h"
+#include "loader/hold.h"
 #include "loader/loader.h"
 #include "loader/reader.h"
 
@@ -158,8 +159,7 @@ struct engine {
     struct device *devices;
     uint64_t reserved; /* of all loads */
     struct retirement *retired;
-    uint8_t *hold; /* anonymous, populated memory: engine_hold() */
-    uint64_t hold_bytes, hold_left;
+    struct hold hold;
 
     struct reader *reader;
     char reader_why[256]; /* for people */
@@ -204,8 +204,6 @@ uint64_t cached_bytes(int fd, uint64_t offset, uint64_t length);
 /* ---- populate.c ---- */
 /* With the lock held: what must still be found, in addition to what is held. */
 uint64_t memory_needed(const struct engine *e, uint64_t more);
-/* With no load running. */
-void hold_release(struct engine *e);
 
 /* ---- schedule.c: all with the lock held; each marks what it returns as BUSY and adds a user ---- */
 /* `first`: for the thread that is always at it. Others take what it is behind with. */

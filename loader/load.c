@@ -406,6 +406,7 @@ void *load_main(void *load) {
             *at = l->next;
             break;
         }
+    hold_rest(e);
     pthread_cond_broadcast(&e->quiet);
     pthread_mutex_unlock(&e->lock);
     return NULL;

@@ -48,11 +48,19 @@ struct engine_options {
 int engine_new(const struct engine_options *options, struct engine **out, struct hearth_error *err);
 /* Cancels what runs, waits for it, frees. Returns NULL. */
 struct engine *engine_free(struct engine *e);
-/* Holds so much populated memory in advance; loads swap it, piece by piece, for what they populate. On a host that
- * takes free memory back (a VM with free page reporting), fresh pages cost seconds per GiB, and these do not. Replaces
- * what is held; 0 gives it back. Blocks while it populates. Errors: BUSY while a load runs; TOO_LARGE; NO_MEMORY.
- * Thread rule: that of engine_new(). */
-int engine_hold(struct engine *e, uint64_t bytes, struct hearth_error *err);
+/* Holds so much populated memory in advance, or as much of it as leaves enough to others; 0: none. It is filled a
+ * second after the last load has ended, step by step; loads give it back, piece by piece, for what they populate. On a
+ * host that takes free memory back (a VM with free page reporting), fresh pages cost seconds per GiB, and these do not.
+ * What is held counts as free when a load is admitted. Any thread. */
+void engine_hold(struct engine *e, uint64_t bytes);
+/* How much is held. Any thread. */
+uint64_t engine_held(struct engine *e);
+/* Memory is short: what is held goes, but what loads under way were promised, and nothing is held anew for half a
+ * minute. Any thread. */
+void engine_pressure(struct engine *e);
+/* Nobody will call engine_pressure(): a thread looks at the memory available itself, every two seconds while something
+ * is held. Any thread. */
+void engine_look_for_pressure(struct engine *e);
 /* One line for status: what reads, and why where it is not io_uring; what blobs are made of, and why. */
 void engine_describe(struct engine *e, char *reader, size_t reader_size, char *backing, size_t backing_size);
 

@@ -1,73 +1,27 @@
 /* loader/populate.c: populator threads: they supply memory ahead of the reads, so that the kernel's zeroing of fresh
- * pages, the largest cost left, overlaps with the disk; and when no load wants any, they give back what was retired.
- *
- * What an engine holds in advance is anonymous memory of no use in itself: just before a blob's pages are populated, as
- * much of it is given back, and the kernel hands out the same physical pages again, which the host still backs. It
- * needs no matching of sizes, and costs less than spare blobs would. */
+ * pages, the largest cost left, overlaps with the disk; when no load wants any, they give back what was retired; and
+ * when there is nothing of that, they see to what is held in advance (hold.c). */
 #include <errno.h>
 #include <inttypes.h>
-#include <sys/mman.h>
 
 #include "loader/internal.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
-#include "util/kernel.h"
-
-#include "util/memory_limit.h"
 
 uint64_t memory_needed(const struct engine *e, uint64_t more) {
     uint64_t needed;
     if (__builtin_add_overflow(e->reserved, more, &needed))
         return UINT64_MAX;
-    return needed > e->hold_left ? needed - e->hold_left : 0;
-}
-
-void hold_release(struct engine *e) {
-    if (e->hold)
-        munmap(e->hold, e->hold_bytes);
-    e->hold = NULL;
-    e->hold_bytes = e->hold_left = 0;
-}
-
-int engine_hold(struct engine *e, uint64_t bytes, struct hearth_error *err) {
-    pthread_mutex_lock(&e->lock);
-    bool busy = e->loads != NULL;
-    if (!busy)
-        hold_release(e);
-    pthread_mutex_unlock(&e->lock);
-    if (busy)
-        return error_set(err, HEARTH_E_BUSY, "memory cannot be held in advance while a load runs");
-    uint64_t unit = e->backing.huge_page > 0 ? e->backing.huge_page : e->backing.small_page;
-    bytes = bytes / unit * unit;
-    int r = bytes > 0 ? memory_limit_check(e->limits_root, bytes, 0, err) : 0;
-    if (r || bytes == 0)
-        return r;
-    uint8_t *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED)
-        return error_errno(err, errno, "cannot hold %" PRIu64 " bytes of memory", bytes);
-    (void)madvise(at, bytes, MADV_HUGEPAGE);
-    if (madvise(at, bytes, MADV_POPULATE_WRITE) < 0) {
-        r = error_errno(err, errno, "cannot hold %" PRIu64 " bytes of memory", bytes);
-        munmap(at, bytes);
-        return r;
-    }
-    pthread_mutex_lock(&e->lock);
-    e->hold = at;
-    e->hold_bytes = e->hold_left = bytes;
-    pthread_mutex_unlock(&e->lock);
-    return 0;
+    return needed > e->hold.held ? needed - e->hold.held : 0;
 }
 
 static void populate_one(struct engine *e, struct stream *s, uint64_t offset, uint64_t length) {
     struct load *l = s->load;
-    uint64_t swap = length < e->hold_left ? length : e->hold_left;
-    e->hold_left -= swap;
-    uint8_t *held = swap > 0 ? e->hold + e->hold_left : NULL; /* stays mapped while a load runs */
-    pthread_mutex_unlock(&e->lock);
     uint64_t start = clock_now();
-    if (swap > 0)
-        (void)madvise(held, swap, MADV_DONTNEED);
+    if (s->memory.pages != PAGES_HUGETLB) /* a pool's pages are there, whatever happens */
+        hold_give(e, length);
+    pthread_mutex_unlock(&e->lock);
     int r = blob_populate(&s->memory, offset, length);
     uint64_t end = clock_now();
     pthread_mutex_lock(&e->lock);
@@ -119,22 +73,32 @@ static void retire_one(struct engine *e) {
     e->retired = r;
 }
 
+static void wait_for_work(struct engine *e, pthread_cond_t *work, uint64_t until) {
+    const struct timespec t = {.tv_sec = (time_t)(until / NS_PER_S), .tv_nsec = (long)(until % NS_PER_S)};
+    if (until == UINT64_MAX)
+        pthread_cond_wait(work, &e->lock);
+    else
+        pthread_cond_timedwait(work, &e->lock, &t);
+}
+
 void *populate_main(void *engine) {
     struct engine *e = engine;
     pthread_mutex_lock(&e->lock);
     bool first = !e->has_populator;
     e->has_populator = true;
+    /* A step of it takes a while, in which the first had better be there for a load that begins. */
+    bool holds = !first || e->options.populators == 1;
     for (;;) {
         struct stream *s;
-        uint64_t offset, length;
+        uint64_t offset, length, again = UINT64_MAX;
         if (!e->stopping && schedule_populate(e, first, &s, &offset, &length))
             populate_one(e, s, offset, length);
         else if (e->retired)
             retire_one(e);
         else if (e->stopping)
             break;
-        else
-            pthread_cond_wait(first ? &e->populate_wanted : &e->populate_help, &e->lock);
+        else if (!holds || !hold_turn(e, &again))
+            wait_for_work(e, first ? &e->populate_wanted : &e->populate_help, again);
     }
     pthread_mutex_unlock(&e->lock);
     return NULL;

@@ -127,6 +127,9 @@ static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err)
     if (r)
         return r;
     uint64_t hashed = clock_now();
+    pthread_mutex_lock(&l->engine->lock);
+    hold_give(l->engine, b->bytes);
+    pthread_mutex_unlock(&l->engine->lock);
     _cleanup_close_ int memory = memfd_from_bytes("hearth", s->buffer, b->bytes);
     b->fd = memory < 0 ? memory : memfd_reopen_readonly(memory);
     if (b->fd < 0) {

@@ -393,29 +393,6 @@ static void two_loads_at_once_do_not_mix(void **state) {
     engine_free(e);
 }
 
-static void memory_held_in_advance_is_swapped_for_what_is_loaded(void **state) {
-    (void)state;
-    put_file("large.bin", 12582912, 12);
-    struct engine *e = engine(BACKING_AUTO);
-    struct hearth_error err = HEARTH_ERROR_INIT;
-    struct resident *r;
-    assert_int_equal(engine_hold(e, UINT64_C(64) << 20, &err), 0);
-    uint64_t held = e->hold_left;
-    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
-    check_blob(&r->blobs[0], 12582912, 12, true);
-    assert_int_equal(e->hold_left, held - 12582912);
-    unsigned char in_memory[(64 << 20) / 4096];
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), resident = 0;
-    assert_int_equal(mincore(e->hold, e->hold_bytes, in_memory), 0);
-    for (size_t i = 0; i < e->hold_bytes / page; i++)
-        resident += in_memory[i] & 1;
-    assert_int_equal(resident * page, e->hold_left);
-    resident_free(r);
-    assert_int_equal(engine_hold(e, 0, &err), 0);
-    assert_null(e->hold);
-    engine_free(e);
-}
-
 static void threads_are_counted_by_the_cores_that_may_be_used(void **state) {
     (void)state;
     cpu_set_t before, one;
@@ -505,7 +482,6 @@ int main(void) {
         T(phases_of_small_files_occur_too),
         T(phases_lie_inside_of_the_load_and_all_occur),
         T(two_loads_at_once_do_not_mix),
-        T(memory_held_in_advance_is_swapped_for_what_is_loaded),
         T(threads_are_counted_by_the_cores_that_may_be_used),
         T(more_files_than_streams_may_be_open_are_loaded),
         T(what_is_retired_is_given_back_by_other_threads),
