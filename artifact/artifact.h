@@ -66,10 +66,18 @@ struct artifact_digest {
     uint8_t sha256[32];
 };
 
+/* What whoever asks sees at the reference, links followed: in another mount namespace a path may mean another file. */
+struct artifact_seen {
+    bool valid; /* it sees something, and says what */
+    uint64_t device, inode;
+    uint64_t bytes; /* of a file */
+};
+
 /* Borrowed for the call. All may be empty. */
 struct artifact_request {
     const char *ref;     /* an absolute path */
     const char *beneath; /* the directory of its source, with which it begins; NULL: none */
+    struct artifact_seen seen;
     const char *const *include;
     size_t n_include;
     const char *const *exclude;
@@ -88,7 +96,8 @@ struct artifact_request {
 
 /* Errors: NOT_FOUND, DENIED, INVALID (no files, too many, paths too long, patterns too costly, a digest for a file that
  * is not there), UNSAFE (a link that leads out, of the source or the artifact; a fifo, socket or device), MALFORMED (a
- * digest file that cannot be read as one), CHANGED (while it was read), CANCELLED, IO. */
+ * digest file that cannot be read as one), CHANGED (while it was read, or another than who asks sees), CANCELLED, IO.
+ */
 int artifact_resolve(const struct artifact_request *request, struct artifact **out, struct hearth_error *err);
 /* Gives the memory of large ones back to the system. Returns NULL; NULL is allowed. */
 struct artifact *artifact_free(struct artifact *a);

@@ -4,14 +4,17 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <malloc.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "artifact/artifact.h"
 #include "artifact/border.h"
 #include "artifact/digests.h"
+#include "artifact/identity.h"
 #include "artifact/key.h"
 #include "artifact/select.h"
 #include "artifact/walk.h"
@@ -138,6 +141,24 @@ static int resolve_file(const struct border *border, struct artifact *a, int fd,
     return e ? e : digests_beside_file(a, places, renamed ? 2 : 1, st->st_uid, err);
 }
 
+static int check_seen(const struct artifact_request *r, const struct stat *st, struct hearth_error *err) {
+    const struct artifact_seen *seen = &r->seen;
+    struct file_identity here = identity_of_stat(st);
+    bool is_file = !S_ISDIR(st->st_mode);
+    if (!seen->valid ||
+        (seen->device == here.device && seen->inode == here.inode && (!is_file || seen->bytes == here.bytes)))
+        return 0;
+    error_set(err, HEARTH_E_CHANGED, "at this path hearthd finds another file than its client");
+    error_at(err, r->ref, HEARTH_NO_OFFSET);
+    error_expected(err, "device %u:%u, inode %" PRIu64 ", %" PRIu64 " bytes", major(seen->device), minor(seen->device),
+                   seen->inode, seen->bytes);
+    error_found(err, "device %u:%u, inode %" PRIu64 ", %" PRIu64 " bytes", major(here.device), minor(here.device),
+                here.inode, is_file ? here.bytes : 0);
+    error_hint(err, "in another mount namespace a path may mean another file: mount the same one for both at the same "
+                    "place, or name it by a source; if it was replaced just now, load it again");
+    return HEARTH_E_CHANGED;
+}
+
 int artifact_resolve(const struct artifact_request *r, struct artifact **out, struct hearth_error *err) {
     int e = check_request(r, err);
     if (e)
@@ -167,8 +188,15 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
         else if (err && err->sys_errno == ENOSYS)
             error_hint(err,
                        "a sandbox takes openat2 away (systemd's RestrictSUIDSGID= does), or the kernel is too old");
+        else if (e == HEARTH_E_NOT_FOUND && r->seen.valid)
+            error_hint(err,
+                       "the client sees it, and hearthd does not: it runs in another mount namespace; mount it for "
+                       "both at the same place, or name it by a source");
         return e;
     }
+    e = check_seen(r, &st, err);
+    if (e)
+        return e;
     if (S_ISDIR(st.st_mode))
         e = resolve_directory(r, &border, a, steal_fd(&fd), err);
     else

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/internal.h"
@@ -135,9 +136,15 @@ static int take_signals(struct daemon *d, struct hearth_error *err) {
 }
 
 static int listen_somewhere(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
-    const struct ipc_options options = {.refuses = access_refuses,
-                                        .server_version = "hearthd " HEARTH_VERSION,
-                                        .epoll = loop_share(d->loop, on_server, d)};
+    struct ipc_options options = {.refuses = access_refuses,
+                                  .server_version = "hearthd " HEARTH_VERSION,
+                                  .epoll = loop_share(d->loop, on_server, d)};
+    struct stat mounts, root;
+    if (stat("/proc/self/ns/mnt", &mounts) == 0 && stat("/", &root) == 0) {
+        options.mounts = mounts.st_ino;
+        options.root_device = root.st_dev;
+        options.root_inode = root.st_ino;
+    }
     int r = ipc_server_new(&options, &daemon_requests, d, &d->server, err);
     if (r) {
         close_fd(passed);

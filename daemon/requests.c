@@ -75,6 +75,7 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         .digests = digests,
         .n_digests = request->n_digests,
         .verify = request->verify,
+        .seen = {request->seen, request->seen_device, request->seen_inode, request->seen_bytes},
     };
     char path[PATH_MAX];
     const char *root;
@@ -89,6 +90,7 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
             spec = first;
         spec.ref = first.ref;
         spec.root = first.root;
+        spec.seen = (struct artifact_seen){0}; /* it is not for a path that it was asked */
     } else if (access_reference(d, p, request->ref, path, &root, &err)) {
         ipc_reply_error(p, serial, &err);
         return;

@@ -67,6 +67,7 @@ struct load_spec *load_spec_copy(const struct load_spec *from) {
     if (!s)
         return NULL;
     s->verify = from->verify;
+    s->seen = from->seen;
     bool ok = (s->ref = strdup(from->ref)) && (!from->root || (s->root = strdup(from->root))) &&
               copy_strings(from->include, from->n_include, &s->include, &s->n_include) &&
               copy_strings(from->exclude, from->n_exclude, &s->exclude, &s->n_exclude) &&
@@ -139,6 +140,7 @@ static void *run(void *user) {
     const struct artifact_request request = {
         .ref = s->ref,
         .beneath = s->root,
+        .seen = s->seen,
         .include = (const char *const *)s->include,
         .n_include = s->n_include,
         .exclude = (const char *const *)s->exclude,

@@ -30,6 +30,7 @@ struct load_spec {
     struct artifact_digest *digests;
     size_t n_digests;
     enum hearth_verify verify; /* not DEFAULT */
+    struct artifact_seen seen; /* by who asks, at `ref` */
 };
 /* Copies; NULL when there is no memory. Either frees. */
 struct load_spec *load_spec_copy(const struct load_spec *from);

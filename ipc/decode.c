@@ -74,15 +74,19 @@ static bool decode_load(struct ipc_peer *p, const struct wire_in *in, const char
         .n_exclude = m.exclude.count,
         .digests = s->scratch->digests,
         .n_digests = m.digests.count,
+        .seen = m.seen & HEARTH_SEEN_VALID,
+        .seen_device = m.seen_device,
+        .seen_inode = m.seen_inode,
+        .seen_bytes = m.seen_size,
     };
     *why = "a LOAD has strings or lists that do not fit the packet";
     if (!request.ref || !unpack_list(s->scratch, &used, in, m.include, s->scratch->include) ||
         !unpack_list(s->scratch, &used, in, m.exclude, s->scratch->exclude) ||
         !unpack_digests(s->scratch, &used, in, m.digests))
         return false;
-    *why = "a LOAD has an empty reference, or flags or a policy that do not exist";
+    *why = "a LOAD has an empty reference, flags or a policy that do not exist, or a reserved field that is not 0";
     if (request.ref[0] == '\0' || m.flags & ~(HEARTH_LOAD_NO_WAIT | HEARTH_LOAD_PROGRESS) ||
-        m.verify > HEARTH_VERIFY_ALWAYS)
+        m.verify > HEARTH_VERIFY_ALWAYS || m.seen & ~HEARTH_SEEN_VALID || m.reserved)
         return false;
     if (m.ref.length >= PATH_MAX) { /* and so every reply that repeats it fits a packet */
         struct hearth_error err;
@@ -130,6 +134,9 @@ static bool decode_hello(struct ipc_peer *p, const struct wire_in *in, const cha
     w->version = m.version_max < HEARTH_PROTOCOL_MAX ? m.version_max : HEARTH_PROTOCOL_MAX;
     w->pid = (uint32_t)getpid();
     w->server = wire_put_str(&s->out, s->options.server_version);
+    w->mounts = s->options.mounts;
+    w->root_device = s->options.root_device;
+    w->root_inode = s->options.root_inode;
     p->greeted = true;
     silent_remove(p);
     wire_end(&s->out);

@@ -49,6 +49,8 @@ struct ipc_load {
         uint8_t sha256[32];
     } * digests;
     size_t n_digests;
+    bool seen; /* the client sees this at the reference; links are followed */
+    uint64_t seen_device, seen_inode, seen_bytes;
 };
 
 struct ipc_handler {
@@ -75,8 +77,9 @@ struct ipc_options {
     unsigned peers_max_per_uid; /* default: peers_max for the daemon's own uid and root, else a quarter */
     /* Why a client is not served, or NULL when it is: static text. Called for each connection. NULL: all are. */
     const char *(*refuses)(void *user, int fd, struct ipc_cred cred);
-    const char *server_version; /* "hearthd 0.1.0" for WELCOME; borrowed, static */
-    const int *epoll;           /* the event loop's set, read by ipc_server_new; not NULL */
+    const char *server_version;               /* "hearthd 0.1.0" for WELCOME; borrowed, static */
+    uint64_t mounts, root_device, root_inode; /* for WELCOME; 0: not told */
+    const int *epoll;                         /* the event loop's set, read by ipc_server_new; not NULL */
 };
 
 /* Errors: NO_MEMORY, NO_FDS, SYSTEM. `handler` is copied. */

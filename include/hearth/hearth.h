@@ -183,13 +183,16 @@ struct hearth_load_options {
 
 /* Makes the artifact resident, or with no_wait sees it on its way. `ref` is an absolute path, or an artifact's id in
  * hex. One that is resident and whose files are unchanged costs no disk I/O. `options` and `out` may be NULL. [asks]
+ * Where this process has other mounts than the daemon (a container), the call looks at the path, so that the daemon can
+ * tell whether both mean the same file by it; then storage that does not answer holds it up beyond the deadline.
  * Errors: all that loading can meet; err->file is the file at fault where there is one.
  *     INVALID       `ref` has not 1 to HEARTH_REF_MAX - 1 bytes; a glob or policy that is none; more than
  *                   HEARTH_LIST_MAX of a kind, or than fits one packet; no files, or too many; links in a circle; a
  *                   digest for a file that is not there
  *     NOT_FOUND, DENIED, IO    of the reference or a file, as the daemon sees it
  *     TOO_LARGE     for the daemon's budget, a limit of memory, or an index
- *     MALFORMED, UNSAFE, INTEGRITY, CHANGED, PARSER    the artifact is refused
+ *     MALFORMED, UNSAFE, INTEGRITY, CHANGED, PARSER    the artifact is refused; CHANGED also where the daemon finds
+ *                   another file at this path than this process
  *     UNSUPPORTED   a file is in a form of its format that this version does not read
  *     NO_MEMORY, NO_FDS    in the daemon
  *     BUSY          its storage does not answer, and too much waits for that already

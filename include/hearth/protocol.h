@@ -177,23 +177,37 @@ struct hearth_msg_welcome {
     uint32_t version;
     uint32_t pid;
     struct hearth_wire_str server; /* "hearthd 0.1.0" */
+    /* Where its paths lead: its mount namespace (the inode of /proc/self/ns/mnt) and its root directory. Whoever has
+     * the same finds the same file at each path. 0: it does not tell. */
+    uint64_t mounts, root_device, root_inode;
 };
+HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_welcome) == 40, "welcome layout");
 
 /* LOAD -> PROGRESS*, INFO. Makes an artifact resident. Rechecks the files of one that is: if they changed, a new
  * generation loads beside the old. Several LOADs of the same files share one load. With NO_WAIT the INFO comes
  * once the reference is resolved and the load has its id; else when it is resident. PROGRESS comes at most ten
  * times a second, and only with PROGRESS asked for; the first carries the id. A LOAD ends with CANCEL and with the
- * connection, and with it the load itself when nobody else waits for it. since 1 */
+ * connection, and with it the load itself when nobody else waits for it.
+ *
+ * Where mounts are not the daemon's, a path may mean another file. So a client that does not know better from WELCOME
+ * says which one it sees there, links followed; when the daemon finds another one the answer is ERROR changed. A client
+ * that sees none, or says nothing, is served what the daemon sees. since 1 */
 #define HEARTH_LOAD_NO_WAIT 1u
 #define HEARTH_LOAD_PROGRESS 2u
+#define HEARTH_SEEN_VALID 1u
 struct hearth_msg_load {
-    uint32_t flags;                  /* HEARTH_LOAD_* */
-    uint32_t verify;                 /* enum hearth_verify */
-    struct hearth_wire_str ref;      /* an absolute path, SOURCE/PATH, or an id in hex */
-    struct hearth_wire_list include; /* struct hearth_wire_str: globs */
-    struct hearth_wire_list exclude; /* struct hearth_wire_str: globs */
-    struct hearth_wire_list digests; /* struct hearth_wire_digest: always proven, whatever `verify` says */
+    uint32_t flags;                   /* HEARTH_LOAD_* */
+    uint32_t verify;                  /* enum hearth_verify */
+    struct hearth_wire_str ref;       /* an absolute path, SOURCE/PATH, or an id in hex */
+    struct hearth_wire_list include;  /* struct hearth_wire_str: globs */
+    struct hearth_wire_list exclude;  /* struct hearth_wire_str: globs */
+    struct hearth_wire_list digests;  /* struct hearth_wire_digest: always proven, whatever `verify` says */
+    uint64_t seen_device, seen_inode; /* st_dev and st_ino of what the client sees at the path */
+    uint64_t seen_size;               /* of a file, bytes */
+    uint32_t seen;                    /* HEARTH_SEEN_VALID: the three above say something */
+    uint32_t reserved;
 };
+HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_load) == 72, "load layout");
 
 struct hearth_wire_digest {
     struct hearth_wire_str path; /* inside the artifact */

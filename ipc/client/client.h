@@ -68,6 +68,7 @@ struct hearth {
     struct hearth_artifact *artifacts;
     struct hearth_error dead; /* with a code: why nothing can be asked any more */
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    uint64_t mounts, root_device, root_inode; /* of the daemon's paths, by its WELCOME */
     struct wire_out out;
     _Alignas(8) uint8_t in[HEARTH_PACKET_MAX];
 };

@@ -80,14 +80,13 @@ static int open_socket(const char *path, uint64_t deadline, int *out, struct hea
 
 struct hello {
     struct request request;
-    uint32_t version;
+    struct hearth_msg_welcome welcome;
 };
 
 static enum taken take_welcome(struct request *r, const struct wire_in *in, struct fdlist *fds) {
     (void)fds;
-    struct hearth_msg_welcome m;
-    wire_fixed(in, &m, sizeof(m));
-    ((struct hello *)r)->version = m.version;
+    struct hearth_msg_welcome *m = &((struct hello *)r)->welcome;
+    wire_fixed(in, m, sizeof(*m));
     return in->header.type == HEARTH_MSG_WELCOME ? TAKEN_FINAL : TAKEN_WRONG;
 }
 
@@ -102,13 +101,17 @@ static int say_hello(struct hearth *h, uint64_t deadline, struct hearth_error *e
     int code = request_call(h, &hello.request, deadline, err);
     if (code)
         return code;
-    if (hello.version < HEARTH_PROTOCOL_MIN || hello.version > HEARTH_PROTOCOL_MAX) {
+    const struct hearth_msg_welcome *w = &hello.welcome;
+    if (w->version < HEARTH_PROTOCOL_MIN || w->version > HEARTH_PROTOCOL_MAX) {
         error_set(err, HEARTH_E_UNSUPPORTED, "hearthd speaks another version of the protocol");
         error_at(err, h->path, HEARTH_NO_OFFSET);
         error_expected(err, "%u to %u", HEARTH_PROTOCOL_MIN, HEARTH_PROTOCOL_MAX);
-        error_found(err, "%" PRIu32, hello.version);
+        error_found(err, "%" PRIu32, w->version);
         return HEARTH_E_UNSUPPORTED;
     }
+    h->mounts = w->mounts;
+    h->root_device = w->root_device;
+    h->root_inode = w->root_inode;
     return 0;
 }
 

@@ -388,6 +388,10 @@ static inline size_t build(struct fixture *f, enum hearth_msg_type type, uint32_
         m->digests = wire_put_list(w, 1, sizeof(struct hearth_wire_digest), &list);
         ((struct hearth_wire_digest *)list)->path = wire_put_str(w, "model.safetensors");
         memset(((struct hearth_wire_digest *)list)->sha256, 0xab, 32);
+        m->seen = HEARTH_SEEN_VALID;
+        m->seen_device = 0x801;
+        m->seen_inode = 77;
+        m->seen_size = 4096;
         break;
     }
     case HEARTH_MSG_FILES: {

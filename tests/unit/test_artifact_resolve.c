@@ -135,6 +135,35 @@ static void what_is_missing_or_empty_is_named(void **state) {
 }
 
 /* /proc/self would be the daemon's own. */
+static void what_who_asks_sees_is_compared(void **state) {
+    struct tree *t = *state;
+    struct stat st;
+    tree_file(t, "m/model.safetensors", "12345");
+    tree_link(t, "link", "m/model.safetensors");
+    const char *const references[] = {"m", "m/model.safetensors", "link"};
+    for (size_t i = 0; i < 3; i++) {
+        const char *ref = at(t, references[i]);
+        assert_int_equal(stat(ref, &st), 0);
+        bool file = S_ISREG(st.st_mode);
+        const struct artifact_seen same = {true, st.st_dev, st.st_ino, file ? 5 : 0};
+        struct artifact_seen device = same, inode = same, bytes = same, none = inode;
+        device.device++, inode.inode++, bytes.bytes++, none.inode++;
+        none.valid = false;
+        assert_int_equal(resolve_request(t, (struct artifact_request){.ref = ref, .seen = same}), 0);
+        assert_int_equal(resolve_request(t, (struct artifact_request){.ref = ref, .seen = none}), 0);
+        assert_int_equal(resolve_request(t, (struct artifact_request){.ref = ref, .seen = device}), HEARTH_E_CHANGED);
+        assert_int_equal(resolve_request(t, (struct artifact_request){.ref = ref, .seen = inode}), HEARTH_E_CHANGED);
+        assert_string_equal(t->err.file, ref);
+        assert_non_null(strstr(t->err.hint, "mount"));
+        /* A directory's size is nobody's business. */
+        assert_int_equal(resolve_request(t, (struct artifact_request){.ref = ref, .seen = bytes}),
+                         file ? HEARTH_E_CHANGED : 0);
+    }
+    const struct artifact_request gone = {.ref = at(t, "gone"), .seen = {true, 1, 2, 3}};
+    assert_int_equal(resolve_request(t, gone), HEARTH_E_NOT_FOUND);
+    assert_non_null(strstr(t->err.hint, "the client sees it"));
+}
+
 static void a_reference_through_a_magic_link_is_refused(void **state) {
     struct tree *t = *state;
     assert_int_equal(resolve_request(t, (struct artifact_request){.ref = "/proc/self/root/etc/passwd"}),
@@ -574,6 +603,7 @@ int main(void) {
         tree_test(a_reference_may_be_a_link_to_anywhere),
         tree_test(one_artifact_has_one_reference),
         tree_test(what_is_missing_or_empty_is_named),
+        tree_test(what_who_asks_sees_is_compared),
         tree_test(a_reference_through_a_magic_link_is_refused),
         tree_test(links_that_stay_inside_are_followed),
         tree_test(links_that_lead_out_are_refused_by_name_and_target),

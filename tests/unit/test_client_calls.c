@@ -162,6 +162,55 @@ static void check_load(struct scripted *s, int fd) {
     sd_drain(s, fd);
 }
 
+/* arg: the mounts and the root that the daemon says are its own. */
+static void take_what_is_seen(struct scripted *s, int fd) {
+    const struct hearth_msg_welcome *place = s->arg;
+    struct hearth_msg_load m;
+    struct stat st;
+    if (!sd_expect(s, fd, HEARTH_MSG_HELLO))
+        return;
+    struct hearth_msg_welcome *w = wire_begin(&s->out, HEARTH_MSG_WELCOME, sd_serial(s), sizeof(*w));
+    *w = *place;
+    sd_send(s, fd, NULL);
+    static const char *const paths[] = {"/dev/null", "/dev", "/nonexistent/path", "0123456789ab"};
+    for (size_t i = 0; i < 4; i++) {
+        if (!sd_expect(s, fd, HEARTH_MSG_LOAD))
+            return;
+        wire_fixed(&s->in, &m, sizeof(m));
+        if (place->version == HEARTH_PROTOCOL_MIN && !place->mounts && i < 2) {
+            CHECK(s, stat(paths[i], &st) == 0);
+            CHECK(s, m.seen == HEARTH_SEEN_VALID && m.seen_device == st.st_dev && m.seen_inode == st.st_ino);
+            CHECK(s, m.seen_size == 0);
+        } else {
+            CHECK(s, !m.seen && !m.seen_device && !m.seen_inode && !m.seen_size);
+        }
+        sd_info(s, fd, HEARTH_MSG_INFO, sd_serial(s), 5, HEARTH_STATE_RESIDENT);
+    }
+    sd_drain(s, fd);
+}
+
+static void what_is_seen_at_a_path_is_said_unless_the_daemon_sees_the_same(void **state) {
+    (void)state;
+    struct stat mounts, root;
+    if (stat("/proc/self/ns/mnt", &mounts) || stat("/", &root))
+        skip();
+    struct hearth_msg_welcome places[] = {{.version = HEARTH_PROTOCOL_MIN},
+                                          {.version = HEARTH_PROTOCOL_MIN,
+                                           .mounts = mounts.st_ino,
+                                           .root_device = root.st_dev,
+                                           .root_inode = root.st_ino}};
+    for (size_t i = 0; i < 2; i++) {
+        struct scripted *s = scripted_start(take_what_is_seen, &places[i], true);
+        struct hearth *h = scripted_connect(s);
+        assert_int_equal(hearth_load(h, "/dev/null", NULL, SOON, NULL, NULL), 0);
+        assert_int_equal(hearth_load(h, "/dev", NULL, SOON, NULL, NULL), 0);
+        assert_int_equal(hearth_load(h, "/nonexistent/path", NULL, SOON, NULL, NULL), 0);
+        assert_int_equal(hearth_load(h, "0123456789ab", NULL, SOON, NULL, NULL), 0);
+        hearth_close(h);
+        scripted_stop(s);
+    }
+}
+
 static void count_progress(void *user, const struct hearth_info *info) {
     assert_int_equal(info->id, 5);
     assert_true(info->state != HEARTH_STATE_RESIDENT);
@@ -655,6 +704,7 @@ int main(void) {
         cmocka_unit_test(what_the_daemon_says_to_hello_is_what_connecting_returns),
         cmocka_unit_test(a_full_backlog_is_waited_for_until_the_deadline),
         cmocka_unit_test(a_load_says_all_that_was_asked_and_shows_its_progress),
+        cmocka_unit_test(what_is_seen_at_a_path_is_said_unless_the_daemon_sees_the_same),
         cmocka_unit_test(all_facts_of_an_error_arrive),
         cmocka_unit_test(what_cannot_be_sent_is_refused_and_harms_nothing),
         cmocka_unit_test(list_status_watch_evict_and_stop_are_answered),

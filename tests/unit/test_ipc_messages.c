@@ -126,6 +126,44 @@ static void a_load_is_unpacked_whole(void **state) {
     assert_int_equal(f->load.n_digests, 1);
     assert_string_equal(f->load.digests[0].path, "model.safetensors");
     assert_int_equal(f->load.digests[0].sha256[31], 0xab);
+    assert_true(f->load.seen);
+    assert_int_equal(f->load.seen_device, 0x801);
+    assert_int_equal(f->load.seen_inode, 77);
+    assert_int_equal(f->load.seen_bytes, 4096);
+    close(fd);
+}
+
+static void who_says_nothing_of_what_it_sees_has_seen_nothing(void **state) {
+    struct fixture *f = *state;
+    start(f);
+    int fd = greet(f);
+    struct hearth_msg_load *m = wire_begin(&f->out, HEARTH_MSG_LOAD, 2, offsetof(struct hearth_msg_load, seen_device));
+    m->ref = wire_put_str(&f->out, "/models/a");
+    f->load.seen = true;
+    assert_true(answered_once(f, fd, f->out.buffer, (size_t)wire_end(&f->out)));
+    assert_int_equal(f->calls[HEARTH_MSG_LOAD], 1);
+    assert_false(f->load.seen);
+    for (unsigned i = 0; i < 2; i++) { /* what this version does not know is not passed over */
+        size_t bytes = build(f, HEARTH_MSG_LOAD, 3);
+        struct hearth_msg_load *load = (struct hearth_msg_load *)(void *)(f->out.buffer + sizeof(struct hearth_msg));
+        *(i ? &load->reserved : &load->seen) |= 2;
+        assert_false(answered_once(f, fd, f->out.buffer, bytes));
+        close(fd);
+        fd = greet(f);
+    }
+    close(fd);
+}
+
+static void welcome_says_where_the_daemons_paths_lead(void **state) {
+    struct fixture *f = *state;
+    struct hearth_msg_welcome welcome;
+    start_with(f,
+               &(struct ipc_options){.server_version = "hearthd test", .mounts = 5, .root_device = 6, .root_inode = 7});
+    int fd = greet(f);
+    wire_fixed(&f->in, &welcome, sizeof(welcome));
+    assert_int_equal(welcome.mounts, 5);
+    assert_int_equal(welcome.root_device, 6);
+    assert_int_equal(welcome.root_inode, 7);
     close(fd);
 }
 
@@ -228,6 +266,8 @@ int main(void) {
         ipc_test(replies_are_of_the_type_that_the_protocol_names),
         ipc_test(replies_carry_what_the_daemon_says),
         ipc_test(a_load_is_unpacked_whole),
+        ipc_test(who_says_nothing_of_what_it_sees_has_seen_nothing),
+        ipc_test(welcome_says_where_the_daemons_paths_lead),
         ipc_test(versions_are_negotiated),
         ipc_test(hello_comes_first_and_once),
         ipc_test(an_unknown_request_is_refused_and_its_connection_lives),
