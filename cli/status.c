@@ -21,6 +21,7 @@ static void print_json(const struct hearth_status *s) {
     document_text(&j, "reader", s->reader);
     document_text(&j, "direct_io", s->direct_io);
     document_text(&j, "backing", s->backing);
+    document_text(&j, "configuration", s->configuration);
     document_number(&j, "artifacts", s->artifacts);
     json_key(&j, "uptime_seconds");
     json_double(&j, (double)s->uptime_ns / 1e9);
@@ -48,6 +49,7 @@ static void print_table(const struct hearth_status *s) {
     row(t, "reader", s->reader);
     row(t, "direct I/O", s->direct_io);
     row(t, "backing", s->backing);
+    row(t, "configuration", s->configuration);
     table_print(t, 0, stdout);
 }
 

@@ -580,6 +580,11 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
     return 0;
 }
 
+void artifacts_tune(struct artifacts *a, unsigned loads_at_once) {
+    a->slots.at_once = loads_at_once;
+    start_queued(a); /* the budget may have changed, too */
+}
+
 struct artifacts *artifacts_free(struct artifacts *a) {
     if (!a)
         return NULL;

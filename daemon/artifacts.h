@@ -69,6 +69,9 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
 /* Nothing may be under way (artifacts_busy()). Returns NULL; NULL is allowed. */
 struct artifacts *artifacts_free(struct artifacts *a);
 
+/* Changes an option while it runs. */
+void artifacts_tune(struct artifacts *a, unsigned loads_at_once);
+
 struct generation *artifacts_find(struct artifacts *a, uint64_t id);
 /* All of them, oldest first: NULL gives the first. */
 struct generation *artifacts_next(struct artifacts *a, const struct generation *g);

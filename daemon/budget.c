@@ -16,6 +16,20 @@
 #define FDS_KEPT_SHARE 4
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20) /* unless a pool has larger ones */
 
+int budget_set(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err) {
+    uint64_t page = 0, free_pool = pool ? memory_pool_free("", &page) : 0;
+    if (!bytes) {
+        struct memory_limit memory;
+        int r = memory_limit_read("", &memory, err);
+        if (r)
+            return r;
+        bytes = (memory.available + b->used.bytes) / 100 * DEFAULT_SHARE_PERCENT + free_pool;
+    }
+    b->limit.bytes = bytes;
+    b->huge_page = page > HUGE_PAGE_BYTES ? page : HUGE_PAGE_BYTES;
+    return 0;
+}
+
 int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err) {
     struct rlimit nofile;
     if (getrlimit(RLIMIT_NOFILE, &nofile) < 0)
@@ -24,17 +38,8 @@ int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error
     nofile.rlim_cur = nofile.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &nofile) < 0)
         return error_errno(err, errno, "the limit on descriptors cannot be raised");
-    uint64_t page = 0, free_pool = pool ? memory_pool_free("", &page) : 0;
-    *b = (struct budget){.limit = {.bytes = bytes, .fds = nofile.rlim_cur - nofile.rlim_cur / FDS_KEPT_SHARE},
-                         .huge_page = page > HUGE_PAGE_BYTES ? page : HUGE_PAGE_BYTES};
-    if (!bytes) {
-        struct memory_limit memory;
-        int r = memory_limit_read("", &memory, err);
-        if (r)
-            return r;
-        b->limit.bytes = memory.available / 100 * DEFAULT_SHARE_PERCENT + free_pool;
-    }
-    return 0;
+    *b = (struct budget){.limit.fds = nofile.rlim_cur - nofile.rlim_cur / FDS_KEPT_SHARE};
+    return budget_set(b, bytes, pool, err);
 }
 
 struct charge budget_estimate(const struct budget *b, const struct artifact *a) {

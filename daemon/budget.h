@@ -29,6 +29,10 @@ struct budget {
  * a part of it is left to connections and to the program itself. Errors: SYSTEM. */
 int budget_init(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err);
 
+/* Changes the limit of bytes, as budget_init() would have set it. What is above it stays until it goes by itself.
+ * Errors: SYSTEM; then nothing has changed. */
+int budget_set(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err);
+
 /* What an artifact's files will hold at most: whole pages, on huge pages where a file is large enough for one. Its
  * index is charged when it is there, by budget_settle(). */
 struct charge budget_estimate(const struct budget *b, const struct artifact *a);

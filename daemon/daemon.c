@@ -78,12 +78,26 @@ static void on_signal(void *user) {
     char why[64];
     if (read(d->signal_fd, &info, sizeof(info)) != sizeof(info))
         return;
+    if (info.ssi_signo == SIGHUP) {
+        daemon_reload(d);
+        return;
+    }
     if (d->stopping) {
         log_warning("a second signal: ending at once");
         _exit(128 + (int)info.ssi_signo);
     }
     snprintf(why, sizeof(why), "signal %u from pid %u", info.ssi_signo, info.ssi_pid);
     daemon_stop(d, why);
+}
+
+void daemon_ready(struct daemon *d, const struct hearth_error *mistake) {
+    char budget[16], status[sizeof(d->options.socket) + 64];
+    snprintf(d->configuration, sizeof(d->configuration), "%s%s%.900s",
+             d->options.from_file ? d->command->config : "none",
+             mistake ? "; when it was read again, nothing was taken: " : "", mistake ? mistake->message : "");
+    format_size(d->budget.limit.bytes, budget, sizeof(budget));
+    snprintf(status, sizeof(status), "listening on %s, budget %s", ipc_server_path(d->server), budget);
+    service_ready(status);
 }
 
 /* ---- timers ---- */
@@ -187,7 +201,7 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
 int daemon_new(struct command_line *command, const char *socket, int passed, struct daemon **out,
                struct hearth_error *err) {
     struct daemon *d = calloc(1, sizeof(*d));
-    char budget[16], status[sizeof(d->options.socket) + 64];
+    char budget[16];
     if (!d)
         return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the daemon");
     d->command = command;
@@ -213,8 +227,7 @@ int daemon_new(struct command_line *command, const char *socket, int passed, str
     format_size(d->budget.limit.bytes, budget, sizeof(budget));
     log_notice("listening on %s; budget %s; reads by %s; memory: %s", ipc_server_path(d->server), budget, d->reader,
                d->backing);
-    snprintf(status, sizeof(status), "listening on %s, budget %s", ipc_server_path(d->server), budget);
-    service_ready(status);
+    daemon_ready(d, NULL);
     *out = d;
     return 0;
 }
@@ -226,6 +239,7 @@ int daemon_run(struct daemon *d, struct hearth_error *err) {
 struct daemon *daemon_free(struct daemon *d) {
     if (!d)
         return NULL;
+    daemon_reload_drop(d);
     ipc_server_free(d->server);
     artifacts_free(d->artifacts);
     resolver_free(d->resolver);

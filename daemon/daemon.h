@@ -16,8 +16,9 @@ struct daemon;
  * answers there. */
 int daemon_new(struct command_line *command, const char *socket, int passed, struct daemon **out,
                struct hearth_error *err);
-/* Serves until SIGTERM, SIGINT, SIGHUP, a STOP request or idle-exit, and then until nothing is under way any more: for
- * some seconds at most, after which the process ends by itself. A second signal ends it at once. Errors: SYSTEM. */
+/* Serves until SIGTERM, SIGINT, a STOP request or idle-exit, and then until nothing is under way any more: for
+ * some seconds at most, after which the process ends by itself. A second signal ends it at once. SIGHUP
+ * has it read its configuration again. Errors: SYSTEM. */
 int daemon_run(struct daemon *d, struct hearth_error *err);
 /* Returns NULL; NULL is allowed. */
 struct daemon *daemon_free(struct daemon *d);

@@ -33,6 +33,9 @@ struct daemon {
     uint64_t start_ns;
     uint64_t used_ns; /* when the last load was asked for, or a load, lease or its client ended */
     char reader[ENGINE_TEXT_BYTES], backing[ENGINE_TEXT_BYTES];
+    char configuration[5120]; /* which one applies, and what was wrong with the last that was read */
+    struct reload *reload;    /* under way */
+    bool reload_again;        /* asked for meanwhile */
     int signal_fd;
     bool stopping;
     struct loop_timer idle, watchdog, end, spares;
@@ -44,3 +47,10 @@ extern const struct artifacts_events daemon_answers;
 
 /* daemon.c: begins the end. `why` is for the log. */
 void daemon_stop(struct daemon *d, const char *why);
+/* Tells systemd, and sets d->configuration. */
+void daemon_ready(struct daemon *d, const struct hearth_error *mistake);
+
+/* reload.c: reads the configuration again, and takes it if nothing is wrong with it. */
+void daemon_reload(struct daemon *d);
+/* Nobody waits for what is under way; before the loop is freed. */
+void daemon_reload_drop(struct daemon *d);

@@ -28,7 +28,7 @@ static int setup(struct command_line *c, int report, struct daemon **out, struct
 }
 
 int main(int argc, char *argv[]) {
-    struct command_line c;
+    static struct command_line c; /* a reload that hangs may outlive main() */
     struct daemon *d = NULL;
     struct hearth_error err = HEARTH_ERROR_INIT;
     int report = -1;

@@ -203,8 +203,17 @@ static void default_config(bool system, char *path, size_t size) {
         path[0] = '\0';
 }
 
-static bool is_there(const char *path) {
-    return path[0] && (access(path, F_OK) == 0 || errno != ENOENT);
+static bool applies(const struct command_line *c) {
+    return c->config_named || (c->config[0] && (access(c->config, F_OK) == 0 || errno != ENOENT));
+}
+
+int options_read(const struct command_line *c, struct options *out, struct hearth_error *err) {
+    *out = (struct options)OPTIONS_DEFAULT;
+    out->from_file = applies(c);
+    int r = out->from_file ? config_read(c->config, out, NULL, NULL, err) : 0;
+    for (int i = 0; i < OPTIONS_KEYS && r == 0; i++)
+        r = c->flags[i] ? options_set(out, keys[i].name, c->flags[i], err) : 0;
+    return r;
 }
 
 static int check_config(const char *path) {
@@ -231,8 +240,7 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
     };
     for (int i = 0; i < OPTIONS_KEYS; i++)
         table[6 + i] = (struct option){keys[i].name, required_argument, NULL, OPT_KEY + i};
-    const char *flags[OPTIONS_KEYS] = {NULL}, *config = NULL;
-    char *path = out->config;
+    const char *config = NULL;
     bool check = false;
     opterr = 0; /* getopt's words begin with the whole path of the program */
     *out = (struct command_line){.options = OPTIONS_DEFAULT};
@@ -262,7 +270,7 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
             fprintf(stderr, "hearthd: '%s' is no option, or lacks its value; try --help\n", argv[optind - 1]);
             return 2;
         default:
-            flags[c - OPT_KEY] = optarg;
+            out->flags[c - OPT_KEY] = optarg;
         }
     }
     if (check && optind < argc) /* --check-config FILE: an optional argument of getopt's needs '=' */
@@ -276,22 +284,16 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
                 sizeof(out->config) - 1);
         return 2;
     }
+    out->config_named = config;
     if (config)
-        strcpy(path, config);
+        strcpy(out->config, config);
     else
-        default_config(out->system, path, sizeof(out->config));
-    bool applies = config || is_there(path);
+        default_config(out->system, out->config, sizeof(out->config));
     if (check)
-        return check_config(applies ? path : "");
+        return check_config(applies(out) ? out->config : "");
     struct hearth_error err = HEARTH_ERROR_INIT;
-    if (applies && config_read(path, &out->options, NULL, NULL, &err)) {
+    int r = options_read(out, &out->options, &err);
+    if (r)
         print_failure(&err);
-        return EXIT_FAILURE;
-    }
-    for (int i = 0; i < OPTIONS_KEYS; i++)
-        if (flags[i] && options_set(&out->options, keys[i].name, flags[i], &err)) {
-            print_failure(&err);
-            return 2;
-        }
-    return -1;
+    return r == 0 ? -1 : err.file[0] ? EXIT_FAILURE : 2;
 }

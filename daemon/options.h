@@ -28,6 +28,7 @@ struct options {
     unsigned loads_at_once;
     uint64_t idle_exit_ns;
     enum log_level log_level;
+    bool from_file;          /* a configuration file was read */
     struct sources *sources; /* of the file's sections; owned */
 };
 /* Frees what they own. May run twice. */
@@ -54,10 +55,16 @@ int config_read(const char *path, struct options *o, config_report report, void 
 /* What the command line asks for. */
 struct command_line {
     struct options options;
-    bool system;       /* the machine's daemon, not the user's */
-    bool detach;       /* go to the background once clients can connect */
+    const char *flags[OPTIONS_KEYS]; /* values of the command line's own; NULL where it says nothing */
+    bool system;                     /* the machine's daemon, not the user's */
+    bool detach;                     /* go to the background once clients can connect */
     char config[4096]; /* the configuration file that applies, whether it is there or not; "": none can be */
+    bool config_named; /* on the command line: it must be there */
 };
+
+/* What applies now: the defaults, the configuration file, the flags. *out is the caller's, also on failure. Errors: as
+ * of config_read() and options_set(). Any thread. */
+int options_read(const struct command_line *c, struct options *out, struct hearth_error *err);
 
 /* Reads the command line, and the configuration file that applies. Returns -1 to go on, else the exit status: --help,
  * --version and --check-config are done here, and so is the message about a mistake. */

@@ -367,7 +367,8 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         m.artifacts += g->state <= HEARTH_STATE_RESIDENT;
         m.resident_bytes += g->resident ? g->charged.bytes : 0;
     }
-    ipc_reply_status(p, serial, &m, HEARTH_VERSION, ipc_server_path(d->server), d->reader, direct_io(d), d->backing);
+    ipc_reply_status(p, serial, &m, HEARTH_VERSION, ipc_server_path(d->server), d->reader, direct_io(d), d->backing,
+                     d->configuration);
 }
 
 /* ---- evict, stop ---- */

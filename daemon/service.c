@@ -2,8 +2,10 @@
 #include "daemon/service.h"
 
 #ifdef HAVE_SYSTEMD
+#include <inttypes.h>
 #include <systemd/sd-daemon.h>
 
+#include "util/clock.h"
 #include "util/error.h"
 
 int service_socket(int *fd, struct hearth_error *err) {
@@ -18,6 +20,12 @@ int service_socket(int *fd, struct hearth_error *err) {
 
 void service_ready(const char *status) {
     sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+}
+
+void service_reloading(void) {
+    /* With Type=notify-reload, systemd wants to know that this is said later than its signal was sent. */
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading the configuration again",
+               clock_now() / 1000);
 }
 
 void service_stopping(void) {
@@ -42,6 +50,8 @@ int service_socket(int *fd, struct hearth_error *err) {
 void service_ready(const char *status) {
     (void)status;
 }
+
+void service_reloading(void) {}
 
 void service_stopping(void) {}
 

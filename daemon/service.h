@@ -13,6 +13,8 @@
  * cleared. Errors: INVALID (several), SYSTEM. */
 int service_socket(int *fd, struct hearth_error *err);
 void service_ready(const char *status);
+/* Until the next service_ready(). */
+void service_reloading(void);
 void service_stopping(void);
 /* How often the watchdog wants to hear of us, in ns; 0: never. */
 uint64_t service_watchdog(void);

@@ -54,7 +54,7 @@ void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count) {
 
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
                       const char *version, const char *socket, const char *reader, const char *direct_io,
-                      const char *backing) {
+                      const char *backing, const char *configuration) {
     struct hearth_msg_status_reply *m = wire_begin(out_of(p), HEARTH_MSG_STATUS_REPLY, serial, sizeof(*m));
     *m = *fixed;
     m->version = wire_put_str(out_of(p), version);
@@ -62,6 +62,7 @@ void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_m
     m->reader = wire_put_str(out_of(p), reader);
     m->direct_io = wire_put_str(out_of(p), direct_io);
     m->backing = wire_put_str(out_of(p), backing);
+    m->configuration = wire_put_str(out_of(p), configuration);
     finish(p);
 }
 

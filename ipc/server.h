@@ -131,7 +131,7 @@ void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count);
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
                       const char *version, const char *socket, const char *reader, const char *direct_io,
-                      const char *backing);
+                      const char *backing, const char *configuration);
 /* fds are borrowed: the caller closes them afterwards. True when they are on their way. Else the client is told BUSY,
  * because it has not read what it was sent, or is gone; and what was taken for this reply (a lease) is the caller's to
  * give back. */

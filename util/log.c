@@ -28,7 +28,7 @@
 #define LIMIT_A_SECOND 10u
 
 static const char *log_program = "hearth";
-static enum log_level log_most = LOG_INFO;
+static atomic_int log_most = LOG_INFO;
 static bool to_journal;
 static uint64_t file_most, file_bytes;
 static atomic_uint left_out;
@@ -46,6 +46,10 @@ static bool stderr_is_journal(void) {
            st.st_dev == device && st.st_ino == inode;
 }
 
+void log_set_level(enum log_level most) {
+    atomic_store_explicit(&log_most, (int)most, memory_order_relaxed);
+}
+
 bool log_may(struct log_limit *limit) {
     uint64_t second = clock_now() / NS_PER_S;
     if (second != limit->second) {
@@ -59,7 +63,7 @@ bool log_may(struct log_limit *limit) {
 
 void log_init(const char *program, enum log_level most) {
     log_program = program;
-    log_most = most;
+    log_set_level(most);
     to_journal = stderr_is_journal();
 }
 
@@ -162,7 +166,7 @@ static void send_to_stderr(enum log_level level, const char *message, const stru
 }
 
 void log_fields(enum log_level level, const struct log_field *fields, const char *format, ...) {
-    if (level > log_most)
+    if ((int)level > atomic_load_explicit(&log_most, memory_order_relaxed))
         return;
     char raw[2048], message[4096];
     va_list ap;

@@ -21,6 +21,9 @@ enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_INFO = 6, L
 /* Call once, before threads. `program` is borrowed. */
 void log_init(const char *program, enum log_level most);
 
+/* Any thread. */
+void log_set_level(enum log_level most);
+
 /* stderr is a file of the log's own: it is emptied whenever it has grown by so many bytes. */
 void log_bound(uint64_t bytes);
 

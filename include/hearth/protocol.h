@@ -280,9 +280,10 @@ struct hearth_msg_status_reply {
     uint64_t uptime_ns;
     struct hearth_wire_str version; /* "0.1.0" */
     struct hearth_wire_str socket;
-    struct hearth_wire_str reader;    /* "io_uring", ... and why */
-    struct hearth_wire_str direct_io; /* "yes", "no", "partly" (of the loads so far), "unknown" before one */
-    struct hearth_wire_str backing;   /* what blobs are made of here, and why */
+    struct hearth_wire_str reader;        /* "io_uring", ... and why */
+    struct hearth_wire_str direct_io;     /* "yes", "no", "partly" (of the loads so far), "unknown" before one */
+    struct hearth_wire_str backing;       /* what blobs are made of here, and why */
+    struct hearth_wire_str configuration; /* the file that applies, "none"; and what was wrong when it was read again */
 };
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with

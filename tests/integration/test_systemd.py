@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 
 import packets
 import pytest
@@ -59,6 +60,22 @@ def test_it_says_when_clients_can_connect_and_when_it_ends(make_daemon, notified
     assert notified.next()["STOPPING"] == "1"
     with pytest.raises(TimeoutError):
         notified.next(0.1)
+
+
+def test_it_says_when_it_reads_its_configuration_again_and_when_it_has(make_daemon, notified, tmp_path):
+    conf = tmp_path / "hearthd.conf"
+    conf.write_text("budget = 1GiB\n")
+    daemon = make_daemon("--config", str(conf), env={"NOTIFY_SOCKET": notified.path})
+    assert "READY" in notified.next()
+    for text in ("budget = 2GiB\n", "a mistake\n"):
+        conf.write_text(text)
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        daemon.process.send_signal(signal.SIGHUP)
+        said = notified.next()
+        assert said["RELOADING"] == "1"
+        assert before <= int(said["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        said = notified.next()
+        assert said["READY"] == "1" and "budget 2.0 GiB" in said["STATUS"]
 
 
 def test_the_watchdog_hears_of_it_for_as_long_as_it_runs(make_daemon, notified):
@@ -284,6 +301,24 @@ def test_descriptors_are_as_many_as_the_system_gives(service):
     soft, hard = nofile(service, shown(service, "MainPID"))
     # Where systemd may not raise its own limit, it gives what it has.
     assert soft == hard >= min(int(shown(service, "LimitNOFILE")), nofile(service, 1)[1])
+
+
+def test_a_reload_keeps_what_is_resident(service):
+    id_ = hearth_json(service, "load", "/srv/model")["id"]
+    pid = hearth_json(service, "status")["pid"]
+    conf = service.root / "etc/hearth/hearthd.conf"
+    conf.parent.mkdir(exist_ok=True)
+    conf.write_text("budget = 512MiB\n[source srv]\npath = /srv\nload = 65534\n")
+    try:
+        service.run("systemctl", "reload", SYSTEM_UNIT)
+        wait_until(lambda: hearth_json(service, "status")["budget"] == 512 << 20, "the budget is taken")
+        assert hearth_json(service, "status")["pid"] == pid
+        assert [a["id"] for a in hearth_json(service, "ls")["artifacts"]] == [id_]
+        assert hearth_json(service, "load", "srv/model", uid=65534)["state"] == "resident"
+    finally:
+        conf.unlink()
+        service.run("systemctl", "reload", SYSTEM_UNIT)
+    wait_until(lambda: hearth_json(service, "status")["configuration"] == "none", "it is taken back")
 
 
 def test_the_socket_is_open_to_all_and_its_daemon_is_not(service):

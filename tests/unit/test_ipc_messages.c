@@ -104,6 +104,8 @@ static void replies_carry_what_the_daemon_says(void **state) {
     assert_string_equal(text, f->path);
     assert_int_equal(wire_get_str(&f->in, status.backing, text, sizeof(text)), 0);
     assert_string_equal(text, "shmem");
+    assert_int_equal(wire_get_str(&f->in, status.configuration, text, sizeof(text)), 0);
+    assert_string_equal(text, "none");
     close(fd);
 }
 
