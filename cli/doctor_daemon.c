@@ -92,6 +92,7 @@ static void describe_daemon(struct doctor *d, struct hearth *h, const struct hea
     struct ucred peer = {.uid = (uid_t)-1};
     socklen_t size = sizeof(peer);
     char up[16];
+    d->reserve = s->reserve_bytes;
     (void)getsockopt(hearth_fd(h), SOL_SOCKET, SO_PEERCRED, &peer, &size);
     bool same = strcmp(s->version, hearth_version()) == 0;
     struct finding *f =

@@ -116,16 +116,14 @@ void check_swap(struct doctor *d) {
     uint64_t total = kernel_keyed(path, "SwapTotal") * 1024, left = kernel_keyed(path, "SwapFree") * 1024;
     format_size(total, size, sizeof(size));
     format_size(total > left ? total - left : 0, used, sizeof(used));
-    switch (memory_swap_read(d->root)) {
-    case MEMORY_SWAP_OFF:
+    if (!memory_swap_is_on(d->root)) {
         finding_add(d, "swap", LEVEL_OK, "there is none: what is resident stays in memory");
         return;
-    case MEMORY_SWAP_FORBIDDEN:
+    }
+    if (memory_swap_is_forbidden(d->root)) {
         finding_add(d, "swap", LEVEL_OK, "%s of %s used; kept out of it by a control group's memory.swap.max = 0", used,
                     size);
         return;
-    case MEMORY_SWAP_POSSIBLE:
-        break;
     }
     f = finding_add(d, "swap", LEVEL_WARNING, "%s of %s used, and what is resident may be swapped out", used, size);
     finding_cost(f, "a warm start may wait for the disk");

@@ -23,6 +23,9 @@ static void print_json(const struct hearth_status *s) {
     document_text(&j, "backing", s->backing);
     document_text(&j, "configuration", s->configuration);
     document_number(&j, "artifacts", s->artifacts);
+    document_number(&j, "reserve_bytes", s->reserve_bytes);
+    document_number(&j, "reserve_held_bytes", s->reserve_held_bytes);
+    document_text(&j, "swap", s->swap);
     json_key(&j, "uptime_seconds");
     json_double(&j, (double)s->uptime_ns / 1e9);
     json_object_end(&j);
@@ -49,6 +52,12 @@ static void print_table(const struct hearth_status *s) {
     row(t, "reader", s->reader);
     row(t, "direct I/O", s->direct_io);
     row(t, "backing", s->backing);
+    if (s->reserve_bytes > 0) {
+        table_cell(t, "reserve");
+        table_cell(t, "%s of %s held", format_size(s->reserve_held_bytes, used, sizeof(used)),
+                   format_size(s->reserve_bytes, budget, sizeof(budget)));
+    }
+    row(t, "swap", s->swap);
     row(t, "configuration", s->configuration);
     table_print(t, 0, stdout);
 }

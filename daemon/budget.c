@@ -97,6 +97,10 @@ int budget_charge(struct budget *b, struct charge c, const char *what, struct he
     return 0;
 }
 
+uint64_t budget_room(const struct budget *b) {
+    return b->limit.bytes > b->used.bytes ? b->limit.bytes - b->used.bytes : 0;
+}
+
 void budget_refund(struct budget *b, struct charge c) {
     b->used.bytes -= c.bytes;
     b->used.fds -= c.fds;

@@ -45,6 +45,8 @@ struct charge budget_estimate(const struct budget *b, const struct artifact *a);
 int budget_charge(struct budget *b, struct charge c, const char *what, struct hearth_error *err);
 /* True if it would fit into an empty budget. */
 bool budget_could_fit(const struct budget *b, struct charge c);
+/* Bytes that are not charged to anybody. */
+uint64_t budget_room(const struct budget *b);
 void budget_refund(struct budget *b, struct charge c);
 /* Replaces a charge by what turned out, which is owed even where it is more than was asked for. */
 void budget_settle(struct budget *b, struct charge *charged, struct charge actual);

@@ -22,6 +22,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "util/memory_limit.h"
 #include "util/text.h"
 
 #define SPARES_MAX 1024u
@@ -64,8 +65,10 @@ static void before_wait(void *user) {
         ipc_server_turn(d->server);
     if (handout_turn(&d->handout))
         loop_timer_set(d->loop, &d->spares, clock_now() + SPARES_AFTER);
-    if (!d->stopping)
+    if (!d->stopping) {
+        reserve_turn(&d->reserve, d->options.reserve, budget_room(&d->budget));
         return;
+    }
     if (d->server)
         wind_down(d);
     if (!artifacts_busy(d->artifacts))
@@ -194,6 +197,8 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
         return r;
     uint64_t spares = d->budget.limit.fds / SPARES_SHARE;
     handout_init(&d->handout, spares < SPARES_MAX ? (unsigned)spares : SPARES_MAX);
+    reserve_init(&d->reserve, d->loop, d->engine, "");
+    d->swap_forbidden = memory_swap_is_forbidden("");
     engine_describe(d->engine, d->reader, sizeof(d->reader), d->backing, sizeof(d->backing));
     return 0;
 }
@@ -243,6 +248,7 @@ struct daemon *daemon_free(struct daemon *d) {
     ipc_server_free(d->server);
     artifacts_free(d->artifacts);
     resolver_free(d->resolver);
+    reserve_deinit(&d->reserve);
     engine_free(d->engine);
     close_fd(d->signal_fd);
     loop_free(d->loop);

@@ -11,6 +11,7 @@
 #include "daemon/handout.h"
 #include "daemon/loop.h"
 #include "daemon/options.h"
+#include "daemon/reserve.h"
 #include "daemon/resolve.h"
 #include "ipc/server.h"
 #include "loader/loader.h"
@@ -26,12 +27,14 @@ struct daemon {
     struct ipc_server *server;
     struct artifacts *artifacts;
     struct budget budget;
+    struct reserve reserve;
     struct handout handout;
     struct client_list clients;
     unsigned leases;
     unsigned loads_direct, loads_buffered; /* that ended well, by how they were read */
     uint64_t start_ns;
-    uint64_t used_ns; /* when the last load was asked for, or a load, lease or its client ended */
+    uint64_t used_ns;    /* when the last load was asked for, or a load, lease or its client ended */
+    bool swap_forbidden; /* by a control group, at the start */
     char reader[ENGINE_TEXT_BYTES], backing[ENGINE_TEXT_BYTES];
     char configuration[5120]; /* which one applies, and what was wrong with the last that was read */
     struct reload *reload;    /* under way */

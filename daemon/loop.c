@@ -83,18 +83,26 @@ struct loop *loop_free(struct loop *l) {
     return NULL;
 }
 
-int loop_watch(struct loop *l, int fd, loop_call ready, void *user, struct hearth_error *err) {
+static int watch(struct loop *l, int fd, uint32_t events, loop_call ready, void *user, struct hearth_error *err) {
     for (int i = 0; i < LOOP_WATCHES_MAX; i++) {
         struct watch *w = &l->watches[i];
         if (w->fd >= 0)
             continue;
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = w};
+        struct epoll_event event = {.events = events, .data.ptr = w};
         if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
             return error_errno(err, errno, "a descriptor cannot be watched");
         *w = (struct watch){.fd = fd, .ready = ready, .user = user};
         return 0;
     }
     return error_set(err, HEARTH_E_SYSTEM, "the event loop watches %d descriptors already", LOOP_WATCHES_MAX);
+}
+
+int loop_watch(struct loop *l, int fd, loop_call ready, void *user, struct hearth_error *err) {
+    return watch(l, fd, EPOLLIN, ready, user, err);
+}
+
+int loop_watch_urgent(struct loop *l, int fd, loop_call ready, void *user, struct hearth_error *err) {
+    return watch(l, fd, EPOLLPRI, ready, user, err);
 }
 
 void loop_unwatch(struct loop *l, int fd) {

@@ -22,6 +22,8 @@ struct loop *loop_free(struct loop *l);
 /* Calls ready() in each turn in which fd is readable. The fd stays the caller's. Errors: as loop_new. */
 #define LOOP_WATCHES_MAX 8
 int loop_watch(struct loop *l, int fd, loop_call ready, void *user, struct hearth_error *err);
+/* The same for what poll(2) calls urgent (POLLPRI): a trigger on the kernel's account of pressure. */
+int loop_watch_urgent(struct loop *l, int fd, loop_call ready, void *user, struct hearth_error *err);
 void loop_unwatch(struct loop *l, int fd);
 /* The loop's epoll set, for one module that puts descriptors of its own there, each with a pointer of its own as data;
  * their events come through event(). NULL: nobody any more. */

@@ -27,6 +27,10 @@ static int set_budget(struct options *o, const char *value) {
     return r < 0 ? r : o->budget > 0 ? 0 : -EINVAL;
 }
 
+static int set_reserve(struct options *o, const char *value) {
+    return parse_size(value, &o->reserve);
+}
+
 /* The place of value in a list of words, or -EINVAL. */
 static int word(const char *value, const char *const *words, int n) {
     for (int i = 0; i < n; i++)
@@ -119,6 +123,7 @@ static const struct key {
 } keys[OPTIONS_KEYS] = {
     {"socket", set_socket, "PATH", "an absolute path of at most 107 bytes", "listen here"},
     {"budget", set_budget, "SIZE", "a size above 0, as 8GiB", "memory that artifacts may hold (80 % of what is free)"},
+    {"reserve", set_reserve, "SIZE", "a size, as 4GiB, or 0", "memory held ready for loads while idle (0)"},
     {"verify", set_verify, "POLICY", "none, xxh3, remembered or always", "how content is verified (remembered)"},
     {"backing", set_backing, "KIND", "auto, small or hugetlb", "what memory is made of (auto: huge pages)"},
     {"reader", set_reader, "KIND", "auto, io_uring or pread", "what reads files (auto: io_uring, else threads)"},

@@ -20,6 +20,7 @@
 struct options {
     char socket[108]; /* as large as sun_path */
     uint64_t budget;
+    uint64_t reserve;
     enum hearth_verify verify; /* never DEFAULT */
     enum backing_choice backing;
     enum reader_choice reader;
@@ -41,7 +42,7 @@ void options_deinit(struct options *o);
 int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
 
 /* The number of a key in the table (0 .. OPTIONS_KEYS - 1), or -1. */
-#define OPTIONS_KEYS 10
+#define OPTIONS_KEYS 11
 int options_key(const char *key);
 
 /* Told of each mistake in a configuration file. */

@@ -15,6 +15,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/memory_limit.h"
 #include "util/text.h"
 
 /* ---- small things ---- */
@@ -354,6 +355,13 @@ static const char *direct_io(const struct daemon *d) {
     return !d->loads_buffered ? "yes" : !d->loads_direct ? "no" : "partly";
 }
 
+/* Swap may be switched on and off at any time; to ask is to read one file of the kernel's. */
+static const char *swap(const struct daemon *d) {
+    if (!memory_swap_is_on(""))
+        return "off";
+    return d->swap_forbidden ? "kept out by MemorySwapMax=0" : "can be swapped out";
+}
+
 static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
     struct daemon *d = user;
     struct hearth_msg_status_reply m = {
@@ -362,13 +370,21 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         .leases = d->leases,
         .budget_bytes = d->budget.limit.bytes,
         .uptime_ns = clock_now() - d->start_ns,
+        .reserve_bytes = d->options.reserve,
+        .reserve_held_bytes = engine_held(d->engine),
     };
     for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
         m.artifacts += g->state <= HEARTH_STATE_RESIDENT;
         m.resident_bytes += g->resident ? g->charged.bytes : 0;
     }
-    ipc_reply_status(p, serial, &m, HEARTH_VERSION, ipc_server_path(d->server), d->reader, direct_io(d), d->backing,
-                     d->configuration);
+    const struct ipc_status_texts texts = {.version = HEARTH_VERSION,
+                                           .socket = ipc_server_path(d->server),
+                                           .reader = d->reader,
+                                           .direct_io = direct_io(d),
+                                           .backing = d->backing,
+                                           .configuration = d->configuration,
+                                           .swap = swap(d)};
+    ipc_reply_status(p, serial, &m, &texts);
 }
 
 /* ---- evict, stop ---- */

@@ -52,17 +52,21 @@ void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count) {
     finish(p);
 }
 
+static struct hearth_wire_str put_text(struct ipc_peer *p, const char *text) {
+    return wire_put_str(out_of(p), text ? text : "");
+}
+
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
-                      const char *version, const char *socket, const char *reader, const char *direct_io,
-                      const char *backing, const char *configuration) {
+                      const struct ipc_status_texts *texts) {
     struct hearth_msg_status_reply *m = wire_begin(out_of(p), HEARTH_MSG_STATUS_REPLY, serial, sizeof(*m));
     *m = *fixed;
-    m->version = wire_put_str(out_of(p), version);
-    m->socket = wire_put_str(out_of(p), socket);
-    m->reader = wire_put_str(out_of(p), reader);
-    m->direct_io = wire_put_str(out_of(p), direct_io);
-    m->backing = wire_put_str(out_of(p), backing);
-    m->configuration = wire_put_str(out_of(p), configuration);
+    m->version = put_text(p, texts->version);
+    m->socket = put_text(p, texts->socket);
+    m->reader = put_text(p, texts->reader);
+    m->direct_io = put_text(p, texts->direct_io);
+    m->backing = put_text(p, texts->backing);
+    m->configuration = put_text(p, texts->configuration);
+    m->swap = put_text(p, texts->swap);
     finish(p);
 }
 

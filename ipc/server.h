@@ -129,9 +129,12 @@ void ipc_reply_progress(struct ipc_peer *p, uint32_t serial, const struct hearth
 /* One INFO of a LIST: not final. */
 void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref);
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count);
+/* The texts of a STATUS_REPLY; NULL is "". */
+struct ipc_status_texts {
+    const char *version, *socket, *reader, *direct_io, *backing, *configuration, *swap;
+};
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
-                      const char *version, const char *socket, const char *reader, const char *direct_io,
-                      const char *backing, const char *configuration);
+                      const struct ipc_status_texts *texts);
 /* fds are borrowed: the caller closes them afterwards. True when they are on their way. Else the client is told BUSY,
  * because it has not read what it was sent, or is gone; and what was taken for this reply (a lease) is the caller's to
  * give back. */

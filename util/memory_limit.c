@@ -171,20 +171,42 @@ int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_
     return r;
 }
 
-static void find_no_swap(void *user, const char *directory, const struct spelling *s) {
-    bool *kept_out = user;
-    uint64_t most;
-    *kept_out |= s->swap && number_in(directory, s->swap, &most) && most == 0;
+struct group_file {
+    const char *name;
+    char *out;
+    size_t size;
+    bool found;
+};
+
+/* The first one visited is the process's own. */
+static void name_file(void *user, const char *directory, const struct spelling *s) {
+    struct group_file *f = user;
+    if (s == &v2 && !f->found)
+        f->found = snprintf(f->out, f->size, "%s/%s", directory, f->name) < (int)f->size;
 }
 
-enum memory_swap memory_swap_read(const char *root) {
+bool memory_group_file(const char *root, const char *name, char *out, size_t size) {
+    struct group_file f = {name, out, size, false};
+    visit_groups(root, name_file, &f);
+    return f.found;
+}
+
+static void find_no_swap(void *user, const char *directory, const struct spelling *s) {
+    bool *forbidden = user;
+    uint64_t most;
+    *forbidden |= s->swap && number_in(directory, s->swap, &most) && most == 0;
+}
+
+bool memory_swap_is_on(const char *root) {
     char path[PATH_MAX];
     snprintf(path, sizeof(path), "%s/proc/meminfo", root);
-    if (kernel_keyed(path, "SwapTotal") == 0)
-        return MEMORY_SWAP_OFF;
-    bool kept_out = false;
-    visit_groups(root, find_no_swap, &kept_out);
-    return kept_out ? MEMORY_SWAP_FORBIDDEN : MEMORY_SWAP_POSSIBLE;
+    return kernel_keyed(path, "SwapTotal") > 0;
+}
+
+bool memory_swap_is_forbidden(const char *root) {
+    bool forbidden = false;
+    visit_groups(root, find_no_swap, &forbidden);
+    return forbidden;
 }
 
 uint64_t memory_pool_free(const char *root, uint64_t *page) {

@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <hearth/error.h>
@@ -30,10 +31,13 @@ int memory_limit_read(const char *root, struct memory_limit *out, struct hearth_
 typedef void (*memory_limit_call)(void *user, const struct memory_limit *m);
 int memory_limit_each(const char *root, memory_limit_call call, void *user, struct hearth_error *err);
 
-/* Whether what this process holds in memory may be swapped out: there is no swap; a control group of version 2 above it
- * has memory.swap.max = 0 (MemorySwapMax=0 of its unit); or it may. */
-enum memory_swap { MEMORY_SWAP_OFF, MEMORY_SWAP_FORBIDDEN, MEMORY_SWAP_POSSIBLE };
-enum memory_swap memory_swap_read(const char *root);
+/* The path of a file of this process's own control group, of version 2. False when there is no such group. */
+bool memory_group_file(const char *root, const char *name, char *out, size_t size);
+
+/* Whether the machine has swap. What this process holds in memory is kept out of it where a control group of version 2
+ * above it forbids it (memory.swap.max = 0: MemorySwapMax=0 of its unit). */
+bool memory_swap_is_on(const char *root);
+bool memory_swap_is_forbidden(const char *root);
 
 /* The pool of huge pages (of the default size; *page: its bytes, 0 without a pool): bytes that are free in it, what
  * others have reserved included. They are no part of what memory_limit_read() finds available, and no control group of

@@ -284,6 +284,9 @@ struct hearth_msg_status_reply {
     struct hearth_wire_str direct_io;     /* "yes", "no", "partly" (of the loads so far), "unknown" before one */
     struct hearth_wire_str backing;       /* what blobs are made of here, and why */
     struct hearth_wire_str configuration; /* the file that applies, "none"; and what was wrong when it was read again */
+    uint64_t reserve_bytes;               /* memory to be held ready for loads, as configured; 0: none */
+    uint64_t reserve_held_bytes;          /* what is held of it now */
+    struct hearth_wire_str swap;          /* "off", or whether what is resident can be swapped out, and what keeps it */
 };
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with

@@ -72,12 +72,15 @@ static enum taken take_status(struct request *r, const struct wire_in *in, struc
     s->budget_bytes = m.budget_bytes;
     s->resident_bytes = m.resident_bytes;
     s->uptime_ns = m.uptime_ns;
+    s->reserve_bytes = m.reserve_bytes;
+    s->reserve_held_bytes = m.reserve_held_bytes;
     bool ok = wire_get_text(in, m.version, s->version, sizeof(s->version)) == 0 &&
               wire_get_text(in, m.socket, s->socket, sizeof(s->socket)) == 0 &&
               wire_get_text(in, m.reader, s->reader, sizeof(s->reader)) == 0 &&
               wire_get_text(in, m.direct_io, s->direct_io, sizeof(s->direct_io)) == 0 &&
               wire_get_text(in, m.backing, s->backing, sizeof(s->backing)) == 0 &&
-              wire_get_text(in, m.configuration, s->configuration, sizeof(s->configuration)) == 0;
+              wire_get_text(in, m.configuration, s->configuration, sizeof(s->configuration)) == 0 &&
+              wire_get_text(in, m.swap, s->swap, sizeof(s->swap)) == 0;
     return ok ? TAKEN_FINAL : TAKEN_WRONG;
 }
 

@@ -123,7 +123,7 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
     const struct hearth_msg_status_reply m = {.clients = ipc_server_peers(daemon_.server)};
     (void)user;
     if (!later(p, serial))
-        ipc_reply_status(p, serial, &m, "1", "/s", "io_uring", "yes", "shmem", "none");
+        ipc_reply_status(p, serial, &m, &(struct ipc_status_texts){.version = "1", .socket = "/s"});
 }
 
 static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {

@@ -193,7 +193,13 @@ static inline void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
     struct fixture *f = user;
     const struct hearth_msg_status_reply m = {.pid = 1, .clients = ipc_server_peers(f->server)};
     if (take(f, p, serial, HEARTH_MSG_STATUS))
-        ipc_reply_status(p, serial, &m, "1.2.3", ipc_server_path(f->server), "io_uring", "yes", "shmem", "none");
+        ipc_reply_status(p, serial, &m,
+                         &(struct ipc_status_texts){.version = "1.2.3",
+                                                    .socket = ipc_server_path(f->server),
+                                                    .reader = "io_uring",
+                                                    .direct_io = "yes",
+                                                    .backing = "shmem",
+                                                    .configuration = "none"});
 }
 
 static inline void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {

@@ -62,6 +62,7 @@ static void every_key_is_read(void **state) {
                                "reader=pread\n"
                                "hash-workers = 3\n"
                                "bytes-in-flight = 16MiB\n"
+                               "reserve = 4GiB\n"
                                "\n"
                                "loads-at-once = 2\n"
                                "idle-exit = 30m\n"
@@ -75,6 +76,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.reader, READER_PREAD);
     assert_int_equal(o.hash_workers, 3);
     assert_int_equal(o.bytes_in_flight, 16 << 20);
+    assert_int_equal(o.reserve, UINT64_C(4) << 30);
     assert_int_equal(o.loads_at_once, 2);
     assert_int_equal(o.idle_exit_ns, UINT64_C(1800) * 1000000000);
     assert_int_equal(o.log_level, LOG_DEBUG);
@@ -93,7 +95,7 @@ static void a_value_that_a_key_does_not_take_is_refused(void **state) {
         {"loads-at-once", ""},   {"idle-exit", "0"},
         {"idle-exit", "soon"},   {"bytes-in-flight", "8GB"},
         {"log-level", "chatty"}, {"log-level", "6"},
-        {"verify", "XXH3"},
+        {"verify", "XXH3"},      {"reserve", "some"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct options o = OPTIONS_DEFAULT, before = OPTIONS_DEFAULT;

@@ -5,8 +5,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "daemon/loop.h"
@@ -149,6 +153,36 @@ static void a_module_that_shares_the_set_gets_its_own_events(void **state) {
     close(pair[1]);
 }
 
+static void count_and_quit(void *user) {
+    (void)user;
+    ran++;
+    loop_quit(loop);
+}
+
+/* A terminal's master end in packet mode is what an ordinary program can make urgent. */
+static void what_is_urgent_is_served_and_what_is_only_readable_is_not(void **state) {
+    (void)state;
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), on = 1;
+    assert_true(master >= 0);
+    assert_int_equal(grantpt(master), 0);
+    assert_int_equal(unlockpt(master), 0);
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(slave >= 0);
+    assert_int_equal(ioctl(master, TIOCPKT, &on), 0);
+    assert_int_equal(loop_watch_urgent(loop, master, count_and_quit, NULL, NULL), 0);
+    assert_int_equal(write(slave, "x", 1), 1);
+    struct loop_timer t = {.due = stop};
+    loop_timer_set(loop, &t, clock_now() + 20 * NS_PER_MS);
+    assert_int_equal(loop_run(loop, NULL, NULL, NULL), 0);
+    assert_int_equal(ran, 0);
+    assert_int_equal(tcflush(slave, TCIFLUSH), 0);
+    assert_int_equal(loop_run(loop, NULL, NULL, NULL), 0);
+    assert_int_equal(ran, 1);
+    loop_unwatch(loop, master);
+    close(slave);
+    close(master);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(work_of_every_thread_runs_once, make, unmake),
@@ -156,6 +190,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(work_that_posts_itself_starves_nobody, make, unmake),
         cmocka_unit_test_setup_teardown(a_descriptor_that_is_dropped_is_served_no_more, make, unmake),
         cmocka_unit_test_setup_teardown(a_module_that_shares_the_set_gets_its_own_events, make, unmake),
+        cmocka_unit_test_setup_teardown(what_is_urgent_is_served_and_what_is_only_readable_is_not, make, unmake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

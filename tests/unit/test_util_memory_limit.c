@@ -140,19 +140,33 @@ static void swap_is_kept_out_by_any_group_above(void **state) {
     put("/proc/self/mountinfo", "24 23 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
     put("/sys/fs/cgroup/system.slice/hearthd.service/memory.swap.max", "max\n");
     put("/proc/meminfo", "MemTotal: 8 kB\nSwapTotal: 0 kB\n");
-    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_OFF);
+    assert_false(memory_swap_is_on(root));
     put("/proc/meminfo", "MemTotal: 8 kB\nSwapTotal: 4 kB\n");
-    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_POSSIBLE);
+    assert_true(memory_swap_is_on(root));
+    assert_false(memory_swap_is_forbidden(root));
     put("/sys/fs/cgroup/system.slice/memory.swap.max", "0\n");
-    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_FORBIDDEN);
+    assert_true(memory_swap_is_forbidden(root));
 }
 
 static void swap_is_possible_where_groups_cannot_forbid_it(void **state) {
     (void)state;
     put_v1("/a");
-    put("/proc/meminfo", "MemTotal: 8 kB\nSwapTotal: 4 kB\n");
     put("/sys/fs/cgroup/memory/a/memory.swappiness", "0\n");
-    assert_int_equal(memory_swap_read(root), MEMORY_SWAP_POSSIBLE);
+    assert_false(memory_swap_is_forbidden(root));
+}
+
+static void a_file_of_the_own_group_is_found(void **state) {
+    (void)state;
+    char path[256], expected[256];
+    put_v1("/a");
+    assert_false(memory_group_file(root, "memory.pressure", path, sizeof(path)));
+    put("/proc/self/cgroup", "4:memory:/x\n0::/a/b\n");
+    put("/proc/self/mountinfo", "34 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+                                "24 23 0:22 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
+    assert_true(memory_group_file(root, "memory.pressure", path, sizeof(path)));
+    snprintf(expected, sizeof(expected), "%s/sys/fs/cgroup/unified/a/b/memory.pressure", root);
+    assert_string_equal(path, expected);
+    assert_false(memory_group_file(root, "memory.pressure", path, 20));
 }
 
 static void count_limit(void *user, const struct memory_limit *m) {
@@ -192,6 +206,7 @@ int main(void) {
         T(a_pool_of_huge_pages_is_counted_apart),
         T(swap_is_kept_out_by_any_group_above),
         T(swap_is_possible_where_groups_cannot_forbid_it),
+        T(a_file_of_the_own_group_is_found),
         T(each_limit_is_told_once),
         T(no_figures_at_all_is_an_error),
     };
