@@ -154,9 +154,12 @@ void blob_measure(struct blob_memory *const *blobs, size_t n) {
     _cleanup_free_ char *line = NULL;
     size_t capacity = 0;
     struct blob_memory *current = NULL;
-    for (size_t i = 0; i < n; i++)
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
         blobs[i]->huge_got = 0;
-    while (f && getline(&line, &capacity, f) > 0) {
+        any |= blobs[i]->huge > 0;
+    }
+    while (any && f && getline(&line, &capacity, f) > 0) {
         uintptr_t from;
         if (!mapping_line(line, &from)) {
             if (current)

@@ -1,4 +1,5 @@
-/* loader/hash.c: hash workers: each chunk is hashed as soon as it has landed.
+/* loader/hash.c: hash workers: each chunk is hashed as soon as it has landed; where none is, they copy what the page
+ * cache holds (page_cache.c).
  *
  * XXH3 goes chunk by chunk in any order. SHA-256 of a file is one serial computation, so one worker at a time follows
  * the file's reads. xxHash's run-time dispatch picks AVX2 or AVX-512 where the processor has them, however generic the
@@ -32,28 +33,37 @@ static bool follow_sha256(struct stream *s, uint32_t chunk, const uint8_t *data,
     return chunk + 1 < s->n_chunks || s->result.has_sha256;
 }
 
+bool chunk_hash(struct stream *s, uint32_t chunk) {
+    const uint8_t *data = s->memory.at + chunk * CHUNK_BYTES;
+    uint64_t left = s->bytes - chunk * CHUNK_BYTES, bytes = left < CHUNK_BYTES ? left : CHUNK_BYTES;
+    hash_chunk(&s->result, chunk, data, bytes);
+    return !s->sha256 || follow_sha256(s, chunk, data, bytes);
+}
+
+void chunk_hashed(struct stream *s, uint32_t chunk, uint64_t start, uint64_t end) {
+    struct load *l = s->load;
+    s->chunks_done++;
+    load_phase(l, HEARTH_PHASE_HASH, start, end);
+    if (s->at_once && !l->failed)
+        progress_exposed(l, s->file, chunk, HEARTH_VERIFIED_RECORDED);
+    if (stream_complete(s))
+        pthread_cond_broadcast(&l->changed);
+}
+
 static void hash_one(struct engine *e, struct stream *s, uint32_t chunk) {
     struct load *l = s->load;
     pthread_mutex_unlock(&e->lock);
     uint64_t start = clock_now();
-    const uint8_t *data = s->memory.at + chunk * CHUNK_BYTES;
-    uint64_t left = s->bytes - chunk * CHUNK_BYTES, bytes = left < CHUNK_BYTES ? left : CHUNK_BYTES;
-    hash_chunk(&s->result, chunk, data, bytes);
-    bool hashed = !s->sha256 || follow_sha256(s, chunk, data, bytes);
+    bool hashed = chunk_hash(s, chunk);
     uint64_t end = clock_now();
     pthread_mutex_lock(&e->lock);
     s->hash_busy = false;
-    s->chunks_done++;
-    load_phase(l, HEARTH_PHASE_HASH, start, end);
     if (!hashed) {
         struct hearth_error err = HEARTH_ERROR_INIT;
         error_set(&err, HEARTH_E_SYSTEM, "libcrypto cannot compute SHA-256");
         load_fail(l, &err);
     }
-    if (s->at_once && !l->failed)
-        progress_exposed(l, s->file, chunk, HEARTH_VERIFIED_RECORDED);
-    if (stream_complete(s))
-        pthread_cond_broadcast(&l->changed);
+    chunk_hashed(s, chunk, start, end);
     work_ended(l);
 }
 
@@ -65,8 +75,11 @@ void *hash_main(void *engine) {
     while (!e->stopping) {
         struct stream *s;
         uint32_t chunk;
+        struct copy_work copy;
         if (schedule_hash(e, first, &s, &chunk))
             hash_one(e, s, chunk);
+        else if (schedule_copy(e, &copy))
+            copy_cached(e, &copy);
         else
             pthread_cond_wait(first ? &e->hash_wanted : &e->hash_help, &e->lock);
     }

@@ -30,9 +30,10 @@
 #include "loader/loader.h"
 #include "loader/reader.h"
 
-#define LARGE_PIECE_BYTES CHUNK_BYTES         /* few reads, where nothing depends on their order */
-#define ORDERED_PIECE_BYTES (CHUNK_BYTES / 4) /* finer, where a serial hash follows the reads */
-#define BLOCK_BYTES (UINT64_C(2) << 20)       /* populated at a time, at least */
+#define LARGE_PIECE_BYTES CHUNK_BYTES /* few reads, where nothing depends on their order */
+/* Finer, where a serial hash follows the reads, or the page cache holds a part. */
+#define SMALL_PIECE_BYTES (CHUNK_BYTES / 4)
+#define BLOCK_BYTES (UINT64_C(2) << 20) /* populated at a time, at least */
 #define POPULATE_STEP_MAX (UINT64_C(8) << 20)
 /* A file up to this size goes through small.c: below it the set-up of a stream costs more than the copy it saves. */
 #define SMALL_FILE_MAX (UINT64_C(256) << 10)
@@ -47,7 +48,9 @@
 #define DEVICE_READS_MAX 64u
 #define READ_DEPTH (16 * DEVICE_READS_MAX)
 
-enum progress { TODO = 0, BUSY = 1, DONE = 2 };
+enum progress { TODO = 0, BUSY = 1, DONE = 2, CACHED = 3 /* a piece that is to be copied from the page cache */ };
+/* What takes up a stream's work. */
+enum way_name { POPULATE, READ, COPY, WAYS };
 
 /* What bounds reads and memory ahead of them: one storage that hangs must not hold up loads from another. */
 struct device {
@@ -71,17 +74,17 @@ struct stream {
     bool direct;    /* cleared for good when the file system refuses */
     uint32_t align; /* of lengths, with `direct` */
     bool may_block; /* see struct read_op */
-    /* Without `direct`: what the page cache had before our reads, whose readahead also fills it; less what has been
-     * counted. */
+    /* Without `direct`: what the page cache had of the pieces that are to be read, before our reads, whose readahead
+     * also fills it; less what has been counted. */
     uint64_t cached_before;
 
     struct blob_memory memory;
     uint64_t block_bytes;
     uint32_t n_blocks, n_pieces, n_chunks;
     uint64_t piece_bytes;
-    uint8_t *blocks;                   /* enum progress */
-    uint8_t *pieces;                   /* enum progress */
-    uint32_t populate_next, read_next; /* places in the order of pieces: stream_nth() */
+    uint8_t *blocks;      /* enum progress */
+    uint8_t *pieces;      /* enum progress */
+    uint32_t place[WAYS]; /* how far each is, in the order of pieces: stream_nth() */
     uint64_t populate_step;
     uint32_t blocks_done;
     uint64_t claimed, submitted; /* bytes of blocks taken up, of pieces taken up */
@@ -198,12 +201,26 @@ static inline uint64_t stream_piece_length(const struct stream *s, uint32_t piec
     uint64_t at = piece * s->piece_bytes;
     return s->bytes - at < s->piece_bytes ? s->bytes - at : s->piece_bytes;
 }
+/* ---- page_cache.c ---- */
 /* Bytes of a range of an open file that the page cache holds; 0 when the kernel does not tell. */
 uint64_t cached_bytes(int fd, uint64_t offset, uint64_t length);
+/* Before it is scheduled: tells which of its pieces are CACHED. */
+void page_cache_mark(struct stream *s);
+/* Pieces of one chunk that are to be copied from the page cache, and what of the memory under them is not there yet. */
+struct copy_work {
+    struct stream *stream;
+    uint32_t piece, n_pieces;
+    bool whole; /* the chunk, and it may be hashed by itself */
+    uint64_t populate_from, populate_bytes;
+};
+/* With the lock held, which it gives up meanwhile. */
+void copy_cached(struct engine *e, const struct copy_work *w);
 
 /* ---- populate.c ---- */
 /* With the lock held: what must still be found, in addition to what is held. */
 uint64_t memory_needed(const struct engine *e, uint64_t more);
+/* With the lock held, which it gives up meanwhile: supplies memory of blocks that are BUSY. */
+void supply(struct engine *e, struct stream *s, uint64_t offset, uint64_t length);
 
 /* ---- schedule.c: all with the lock held; each marks what it returns as BUSY and adds a user ---- */
 /* `first`: for the thread that is always at it. Others take what it is behind with. */
@@ -211,8 +228,16 @@ bool schedule_populate(struct engine *e, bool first, struct stream **s, uint64_t
 bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece);
 /* `first` likewise; what is serial is for all. */
 bool schedule_hash(struct engine *e, bool first, struct stream **s, uint32_t *chunk);
+bool schedule_copy(struct engine *e, struct copy_work *w);
+/* Tells those who copy that there may be something. */
+void copies_wanted(struct stream *s);
 void populated(struct stream *s, uint64_t offset, uint64_t length);
-void piece_landed(struct stream *s, uint32_t piece);
+/* `hashed`: its chunk has been, in advance. */
+void piece_landed(struct stream *s, uint32_t piece, bool hashed);
+/* They could not be copied: they are to be read. */
+void copy_returned(struct stream *s, uint32_t piece, uint32_t n);
+/* Nothing of it can be copied: all that has not been is to be read. */
+void copies_end(struct stream *s);
 /* What schedule_*() gave out for this load has been done, or given up. */
 void work_ended(struct load *l);
 /* Takes pieces up as what wanted[place] is to be; the load's `changed` tells when its stream is NULL again: landed. */
@@ -236,6 +261,9 @@ void load_unreserve(struct load *l, uint64_t bytes);
 /* ---- hash.c ---- */
 /* XXH3-128 of one chunk. */
 void hash_chunk(struct blob *b, uint32_t chunk, const void *data, size_t bytes);
+/* Hashes a chunk of a stream; then, with the lock held, tells that it has been. */
+bool chunk_hash(struct stream *s, uint32_t chunk);
+void chunk_hashed(struct stream *s, uint32_t chunk, uint64_t start, uint64_t end);
 /* Whether the file is to be hashed by SHA-256 under this policy. */
 bool wants_sha256(const struct artifact_file *f, enum hearth_verify verify);
 /* Compares with the expected digest and fills in b->verified. Errors: INTEGRITY. */

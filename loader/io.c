@@ -106,7 +106,7 @@ static bool ended(struct read *r, uint64_t now) {
     if (first->end_ns == 0)
         first->end_ns = now;
     load_phase(l, HEARTH_PHASE_READ, now, now);
-    piece_landed(s, r->piece);
+    piece_landed(s, r->piece, false);
     return false;
 }
 

@@ -16,7 +16,7 @@ uint64_t memory_needed(const struct engine *e, uint64_t more) {
     return needed > e->hold.held ? needed - e->hold.held : 0;
 }
 
-static void populate_one(struct engine *e, struct stream *s, uint64_t offset, uint64_t length) {
+void supply(struct engine *e, struct stream *s, uint64_t offset, uint64_t length) {
     struct load *l = s->load;
     uint64_t start = clock_now();
     if (s->memory.pages != PAGES_HUGETLB) /* a pool's pages are there, whatever happens */
@@ -41,7 +41,6 @@ static void populate_one(struct engine *e, struct stream *s, uint64_t offset, ui
         if (e->reader_starving)
             e->reader->wake(e->reader);
     }
-    work_ended(l);
 }
 
 void resident_retire(struct engine *e, struct retirement *r) {
@@ -91,9 +90,10 @@ void *populate_main(void *engine) {
     for (;;) {
         struct stream *s;
         uint64_t offset, length, again = UINT64_MAX;
-        if (!e->stopping && schedule_populate(e, first, &s, &offset, &length))
-            populate_one(e, s, offset, length);
-        else if (e->retired)
+        if (!e->stopping && schedule_populate(e, first, &s, &offset, &length)) {
+            supply(e, s, offset, length);
+            work_ended(s->load);
+        } else if (e->retired)
             retire_one(e);
         else if (e->stopping)
             break;

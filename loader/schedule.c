@@ -1,7 +1,7 @@
-/* loader/schedule.c: what is populated, read and hashed next. See internal.h.
+/* loader/schedule.c: what is populated, read, copied and hashed next. See internal.h.
  *
- * Whatever an urgent load can go on with goes before all of background loads. The same order for populating and for
- * reading, in each of the two classes:
+ * Whatever an urgent load can go on with goes before all of background loads. The same order for populating, reading
+ * and copying, in each of the two classes:
  *   1. what a parser or a client waits for;
  *   2. the head and the tail of every file, so that parsers need not wait;
  *   3. file after file from front to back; but files that a serial hash follows go side by side, as many as the hash
@@ -22,15 +22,15 @@ uint32_t stream_nth(const struct stream *s, uint32_t place) {
     return place == 1 ? s->n_pieces - 1 : place - 1;
 }
 
-/* One of the two ways through a stream. `try` takes the stream's next work up, if it has some that can be done now. */
+/* One of the ways through a stream. `try` takes the stream's next work up, if it has some that can be done now. */
 struct way {
     bool (*try)(struct stream *s, uint64_t *at, uint64_t *length);
     bool (*try_piece)(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length);
-    bool populating;
+    enum way_name name;
 };
 
 static uint32_t way_place(const struct way *w, const struct stream *s) {
-    return w->populating ? s->populate_next : s->read_next;
+    return s->place[w->name];
 }
 
 /* The ordered streams of one load from `s` on that go side by side, least far first. Returns how many; *after is the
@@ -100,22 +100,30 @@ static bool choose(struct engine *e, const struct way *w, struct stream **out, u
 
 /* ---- populating: at and length are bytes ---- */
 
+static void claim_blocks(struct stream *s, uint64_t from, uint64_t n) {
+    for (uint64_t i = from; i < from + n; i++)
+        s->blocks[i] = BUSY;
+    uint64_t at = from * s->block_bytes, end = at + n * s->block_bytes;
+    uint64_t bytes = (end < s->bytes ? end : s->bytes) - at;
+    s->claimed += bytes;
+    s->device->ahead += bytes;
+}
+
 static bool populate_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length) {
+    if (s->pieces[piece] == CACHED) /* who copies it, populates */
+        return false;
     uint64_t from = piece * s->piece_bytes;
     uint64_t last = (from + stream_piece_length(s, piece) - 1) / s->block_bytes;
     for (uint64_t b = from / s->block_bytes; b <= last; b++) {
         if (s->blocks[b] != TODO)
             continue;
         uint64_t n = 1;
-        while (b + n < s->n_blocks && s->blocks[b + n] == TODO && (n + 1) * s->block_bytes <= s->populate_step)
+        while (b + n < s->n_blocks && s->blocks[b + n] == TODO && (n + 1) * s->block_bytes <= s->populate_step &&
+               s->pieces[(b + n) * s->block_bytes / s->piece_bytes] != CACHED)
             n++;
-        for (uint64_t i = b; i < b + n; i++)
-            s->blocks[i] = BUSY;
         *at = b * s->block_bytes;
         *length = n * s->block_bytes;
-        uint64_t end = *at + *length < s->bytes ? *at + *length : s->bytes;
-        s->claimed += end - *at;
-        s->device->ahead += end - *at;
+        claim_blocks(s, b, n);
         s->load->users++;
         if (s->populate_step < POPULATE_STEP_MAX && !s->load->background)
             s->populate_step *= 2;
@@ -137,8 +145,8 @@ static uint64_t background_part(uint64_t bound) {
 static bool populate_below(struct stream *s, uint64_t most, uint64_t *at, uint64_t *length) {
     if (s->device->ahead >= (s->load->background ? background_part(most) : most))
         return false;
-    for (; s->populate_next < s->n_pieces; s->populate_next++)
-        if (populate_piece(s, stream_nth(s, s->populate_next), at, length))
+    for (; s->place[POPULATE] < s->n_pieces; s->place[POPULATE]++)
+        if (populate_piece(s, stream_nth(s, s->place[POPULATE]), at, length))
             return true;
     return false;
 }
@@ -152,7 +160,8 @@ static bool populate_help(struct stream *s, uint64_t *at, uint64_t *length) {
 }
 
 bool schedule_populate(struct engine *e, bool first, struct stream **s, uint64_t *offset, uint64_t *length) {
-    static const struct way alone = {populate_next, populate_piece, true}, help = {populate_help, populate_piece, true};
+    static const struct way alone = {populate_next, populate_piece, POPULATE},
+                            help = {populate_help, populate_piece, POPULATE};
     return choose(e, first ? &alone : &help, s, offset, length);
 }
 
@@ -161,6 +170,7 @@ void populated(struct stream *s, uint64_t offset, uint64_t length) {
         s->blocks[b] = DONE, s->blocks_done++;
     if (s->blocks_done == s->n_blocks)
         pthread_cond_broadcast(&s->load->changed);
+    copies_wanted(s);
 }
 
 /* ---- reading: at is a piece ---- */
@@ -170,8 +180,12 @@ static bool fell_below(uint64_t before, uint64_t now, uint64_t bound) {
 }
 
 /* Populators that waited for this have work again. */
-static void ahead_fell(struct engine *e, uint64_t before, uint64_t now) {
+static void submit(struct stream *s, uint64_t bytes) {
+    struct engine *e = s->load->engine;
+    uint64_t before = s->device->ahead, now = before - bytes;
     uint64_t most = e->options.populate_ahead, help = help_below(e);
+    s->submitted += bytes;
+    s->device->ahead = now;
     if (fell_below(before, now, most) || fell_below(before, now, background_part(most)))
         pthread_cond_signal(&e->populate_wanted);
     if (fell_below(before, now, help) || fell_below(before, now, background_part(help)))
@@ -191,12 +205,9 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
             return false;
         }
     s->pieces[piece] = BUSY;
-    s->submitted += bytes;
     d->in_flight += bytes;
     d->reads++;
-    uint64_t before = d->ahead;
-    d->ahead -= bytes;
-    ahead_fell(e, before, d->ahead);
+    submit(s, bytes);
     s->load->users++;
     *at = piece;
     *length = bytes;
@@ -204,13 +215,14 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
 }
 
 static bool read_next(struct stream *s, uint64_t *at, uint64_t *length) {
-    while (s->read_next < s->n_pieces && s->pieces[stream_nth(s, s->read_next)] != TODO)
-        s->read_next++;
-    return s->read_next < s->n_pieces && read_piece(s, stream_nth(s, s->read_next), at, length);
+    uint32_t *place = &s->place[READ];
+    while (*place < s->n_pieces && s->pieces[stream_nth(s, *place)] != TODO)
+        ++*place;
+    return *place < s->n_pieces && read_piece(s, stream_nth(s, *place), at, length);
 }
 
 bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece) {
-    static const struct way way = {read_next, read_piece, false};
+    static const struct way way = {read_next, read_piece, READ};
     uint64_t at, length;
     e->reader_starving = false;
     if (!choose(e, &way, s, &at, &length))
@@ -218,6 +230,97 @@ bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece) {
     *piece = (uint32_t)at;
     return true;
 }
+
+/* ---- copying: at is a piece, length how many ---- */
+
+static bool copy_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length) {
+    if (s->pieces[piece] != CACHED)
+        return false;
+    uint32_t per_chunk = (uint32_t)(CHUNK_BYTES / s->piece_bytes), from = piece, to = piece + 1;
+    while (from % per_chunk != 0 && s->pieces[from - 1] == CACHED)
+        from--;
+    while (to % per_chunk != 0 && to < s->n_pieces && s->pieces[to] == CACHED)
+        to++;
+    for (uint64_t b = from * s->piece_bytes / s->block_bytes; b * s->block_bytes < to * s->piece_bytes; b++)
+        if (b < s->n_blocks && s->blocks[b] == BUSY)
+            return false;
+    *at = from;
+    *length = to - from;
+    return true;
+}
+
+static bool copy_next(struct stream *s, uint64_t *at, uint64_t *length) {
+    uint32_t *place = &s->place[COPY];
+    while (*place < s->n_pieces && s->pieces[stream_nth(s, *place)] != CACHED)
+        ++*place;
+    return *place < s->n_pieces && copy_piece(s, stream_nth(s, *place), at, length);
+}
+
+/* A chunk has few blocks, and those of them that are not there yet stand side by side. */
+static void claim_under(struct stream *s, struct copy_work *w) {
+    uint64_t b = w->piece * s->piece_bytes / s->block_bytes, n = 0;
+    uint64_t end = (w->piece + w->n_pieces) * s->piece_bytes;
+    while (b < s->n_blocks && b * s->block_bytes < end && s->blocks[b] != TODO)
+        b++;
+    while (b + n < s->n_blocks && (b + n) * s->block_bytes < end && s->blocks[b + n] == TODO)
+        n++;
+    w->populate_from = b * s->block_bytes;
+    w->populate_bytes = n * s->block_bytes;
+    if (n > 0)
+        claim_blocks(s, b, n);
+}
+
+bool schedule_copy(struct engine *e, struct copy_work *w) {
+    static const struct way way = {copy_next, copy_piece, COPY};
+    struct stream *s;
+    uint64_t at, n;
+    if (!choose(e, &way, &s, &at, &n))
+        return false;
+    *w = (struct copy_work){.stream = s, .piece = (uint32_t)at, .n_pieces = (uint32_t)n};
+    w->whole = s->hashed && !s->sha256 && s->missing[at * s->piece_bytes / CHUNK_BYTES] == n;
+    claim_under(s, w);
+    for (uint32_t i = 0; i < n; i++) {
+        s->pieces[at + i] = BUSY;
+        submit(s, stream_piece_length(s, w->piece + i));
+    }
+    s->load->users++;
+    return true;
+}
+
+void copies_wanted(struct stream *s) {
+    if (s->place[COPY] < s->n_pieces) {
+        pthread_cond_signal(&s->load->engine->hash_wanted);
+        pthread_cond_broadcast(&s->load->engine->hash_help);
+    }
+}
+
+/* From here on it is to be read. */
+static void copy_return(struct stream *s, uint32_t piece) {
+    uint32_t place = piece == 0 ? 0 : piece + 1 == s->n_pieces ? 1 : piece + 1;
+    s->pieces[piece] = TODO;
+    s->place[POPULATE] = place < s->place[POPULATE] ? place : s->place[POPULATE];
+    s->place[READ] = place < s->place[READ] ? place : s->place[READ];
+    pthread_cond_signal(&s->load->engine->populate_wanted);
+}
+
+void copy_returned(struct stream *s, uint32_t piece, uint32_t n) {
+    for (uint32_t i = piece; i < piece + n; i++) {
+        uint64_t bytes = stream_piece_length(s, i);
+        s->submitted -= bytes;
+        s->device->ahead += bytes;
+        copy_return(s, i);
+    }
+    s->load->engine->reader->wake(s->load->engine->reader);
+}
+
+void copies_end(struct stream *s) {
+    for (uint32_t i = 0; i < s->n_pieces; i++)
+        if (s->pieces[i] == CACHED)
+            copy_return(s, i);
+    s->place[COPY] = s->n_pieces;
+}
+
+/* ---- what somebody waits for ---- */
 
 /* Passes over what has landed. */
 static void wanted_advance(struct load *l, struct wanted *x) {
@@ -236,6 +339,7 @@ void want(struct load *l, unsigned place, struct stream *s, uint32_t from, uint3
     if (!x->stream)
         return;
     pthread_cond_signal(&l->engine->populate_wanted);
+    copies_wanted(s);
     l->engine->reader->wake(l->engine->reader);
 }
 
@@ -247,19 +351,17 @@ static bool has_chunk(const struct stream *s, bool first) {
     return !s->hash_busy && s->chunk_next < s->n_chunks && s->missing[s->chunk_next] == 0;
 }
 
-void piece_landed(struct stream *s, uint32_t piece) {
+void piece_landed(struct stream *s, uint32_t piece, bool hashed) {
     struct load *l = s->load;
     s->pieces[piece] = DONE;
     s->pieces_landed++;
     atomic_fetch_add(&l->landed, stream_piece_length(s, piece));
     uint32_t chunk = (uint32_t)(piece * s->piece_bytes / CHUNK_BYTES);
-    if (!s->hashed) { /* a piece is a chunk */
+    if (--s->missing[chunk] == 0) {
         progress_landed(l, s->file, chunk);
-        if (s->at_once)
+        if (!s->hashed && s->at_once)
             progress_exposed(l, s->file, chunk, HEARTH_VERIFIED_NONE);
-    } else {
-        if (--s->missing[chunk] == 0) {
-            progress_landed(l, s->file, chunk);
+        if (s->hashed && !hashed) {
             if (!s->sha256)
                 s->ready[s->ready_to++] = chunk;
             pthread_cond_signal(&l->engine->hash_wanted);

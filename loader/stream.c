@@ -12,23 +12,6 @@
 #include "util/error.h"
 #include "util/kernel.h"
 
-/* cachestat(2), 6.5: what headers of its time lack. */
-struct cachestat_range {
-    uint64_t offset, length;
-};
-struct cachestat {
-    uint64_t cached, dirty, writeback, evicted, recently_evicted;
-};
-
-uint64_t cached_bytes(int fd, uint64_t offset, uint64_t length) {
-    struct cachestat_range range = {offset, length};
-    struct cachestat c;
-    if (syscall(SYS_cachestat, fd, &range, &c, 0) < 0)
-        return 0;
-    uint64_t bytes = c.cached * (uint64_t)sysconf(_SC_PAGESIZE);
-    return bytes < length ? bytes : length;
-}
-
 /* What lengths and offsets of direct reads must be multiples of; 0 when there are no direct reads. File systems that do
  * not say (overlayfs, NFS, FUSE) get a trial with whole pages: the first read tells. Those may also block whoever
  * starts a read, whatever the ring asks of them: FUSE does when it is read directly. */
@@ -43,38 +26,41 @@ static uint32_t direct_alignment(int fd, uint64_t page, bool *may_block) {
     return x.stx_dio_offset_align;
 }
 
+static void count_cached(struct stream *s) {
+    s->cached_before = 0;
+    for (uint32_t i = 0; i < s->n_pieces; i++)
+        if (s->pieces[i] == TODO || s->pieces[i] == BUSY)
+            s->cached_before += cached_bytes(s->source, i * s->piece_bytes, stream_piece_length(s, i));
+}
+
 void stream_go_buffered(struct stream *s) {
     s->direct = false;
-    s->cached_before = cached_bytes(s->source, 0, s->bytes);
+    count_cached(s);
     (void)fcntl(s->source, F_SETFL, fcntl(s->source, F_GETFL) & ~O_DIRECT);
 }
 
-static int open_source(struct stream *s, struct hearth_error *err) {
+/* *cached: bytes that the page cache has. */
+static int open_source(struct stream *s, uint64_t *cached, struct hearth_error *err) {
     const struct artifact *a = s->load->request.artifact;
     struct hearth_error refused = HEARTH_ERROR_INIT;
     int r = artifact_open(a, s->file, O_DIRECT, &s->source, &refused);
     if (r == HEARTH_E_UNSUPPORTED) {
         s->may_block = true;
-        r = artifact_open(a, s->file, 0, &s->source, err);
-        if (!r)
-            stream_go_buffered(s);
-        return r;
-    }
-    if (r) {
+        if ((r = artifact_open(a, s->file, 0, &s->source, err)))
+            return r;
+    } else if (r) {
         if (err)
             *err = refused;
         return r;
+    } else {
+        s->align = direct_alignment(s->source, s->load->engine->backing.small_page, &s->may_block);
+        s->direct = s->align > 0;
+        if (!s->direct)
+            stream_go_buffered(s);
     }
-    s->align = direct_alignment(s->source, s->load->engine->backing.small_page, &s->may_block);
-    s->direct = s->align > 0;
-    if (!s->direct) {
-        stream_go_buffered(s);
-        return 0;
-    }
+    *cached = cached_bytes(s->source, 0, s->bytes);
     /* What the page cache has is read from there, at the speed of memory. */
-    if (cached_bytes(s->source, 0, s->bytes) > 0)
-        return artifact_open(a, s->file, 0, &s->cached, err);
-    return 0;
+    return s->direct && *cached > 0 ? artifact_open(a, s->file, 0, &s->cached, err) : 0;
 }
 
 /* The device's entry, which stays as long as the engine does. NULL when there is no memory. */
@@ -98,19 +84,19 @@ static int make_tables(struct stream *s) {
     s->n_chunks = (uint32_t)((s->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES);
     s->blocks = calloc(s->n_blocks, 1);
     s->pieces = calloc(s->n_pieces, 1);
+    s->missing = calloc(s->n_chunks, 1);
     s->device = find_device(s->load->engine, s->load->request.artifact->files[s->file].identity.device);
-    if (!s->blocks || !s->pieces || !s->device)
+    if (!s->blocks || !s->pieces || !s->missing || !s->device)
         return -ENOMEM;
+    for (uint32_t i = 0; i < s->n_pieces; i++)
+        s->missing[i * s->piece_bytes / CHUNK_BYTES]++;
     if (!s->hashed)
         return 0;
     s->result.chunks = calloc(s->n_chunks, sizeof(*s->result.chunks));
     s->result.n_chunks = s->n_chunks;
-    s->missing = calloc(s->n_chunks, 1);
     s->ready = s->sha256 ? NULL : calloc(s->n_chunks, sizeof(*s->ready));
-    if (!s->result.chunks || !s->missing || (!s->sha256 && !s->ready))
+    if (!s->result.chunks || (!s->sha256 && !s->ready))
         return -ENOMEM;
-    for (uint32_t i = 0; i < s->n_pieces; i++)
-        s->missing[i * s->piece_bytes / CHUNK_BYTES]++;
     if (s->sha256) {
         s->sha_ctx = EVP_MD_CTX_new();
         if (!s->sha_ctx || EVP_DigestInit_ex(s->sha_ctx, s->load->engine->sha256, NULL) != 1)
@@ -137,17 +123,25 @@ int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_
     s->sha256 = wants_sha256(f, l->request.verify);
     s->hashed = s->sha256 || l->request.verify != HEARTH_VERIFY_NONE;
     s->at_once = !s->sha256 || !f->expected;
-    s->piece_bytes = s->sha256 ? ORDERED_PIECE_BYTES : LARGE_PIECE_BYTES;
     s->populate_step = BLOCK_BYTES;
-    int r = open_source(s, err);
+    uint64_t cached;
+    int r = open_source(s, &cached, err);
     if (r)
         return r;
+    bool copies = cached >= (s->bytes < SMALL_PIECE_BYTES ? s->bytes : SMALL_PIECE_BYTES);
+    s->piece_bytes = s->sha256 || copies ? SMALL_PIECE_BYTES : LARGE_PIECE_BYTES;
     r = blob_make(&l->engine->backing, "hearth", s->bytes, &s->memory, err);
     if (!r) {
         s->block_bytes = s->memory.huge_page > BLOCK_BYTES ? s->memory.huge_page : BLOCK_BYTES;
         int e = make_tables(s);
         r = e < 0 ? error_errno(err, -e, "cannot start to read a file") : 0;
     }
+    if (copies && !r)
+        page_cache_mark(s);
+    else
+        s->place[COPY] = s->n_pieces;
+    if (!r && !s->direct)
+        count_cached(s);
     if (r) {
         char path[sizeof(err->file)];
         error_at(err, artifact_path(l->request.artifact, file, path, sizeof(path)), HEARTH_NO_OFFSET);
@@ -167,6 +161,7 @@ void stream_schedule(struct stream *s) {
     e->reader_starving = true; /* it has yet to look at this one */
     pthread_cond_signal(&e->populate_wanted);
     pthread_cond_signal(&e->populate_help);
+    copies_wanted(s);
 }
 
 void stream_unschedule(struct stream *s) {

@@ -265,7 +265,8 @@ static void what_is_wanted_goes_first_a_few_pieces_at_a_time(void **state) {
         .reader = &r, .n_hashers = 1, .options = {.populate_ahead = UINT64_MAX, .bytes_in_flight = UINT64_MAX}};
     struct device d = {0};
     struct load l = {.engine = &e};
-    uint8_t blocks[PIECES] = {0}, pieces[PIECES] = {0};
+    uint8_t blocks[PIECES] = {0}, pieces[PIECES] = {0}, missing[PIECES];
+    memset(missing, 1, sizeof(missing));
     struct stream *s, one = {.load = &l,
                              .device = &d,
                              .bytes = PIECES * CHUNK_BYTES,
@@ -275,6 +276,7 @@ static void what_is_wanted_goes_first_a_few_pieces_at_a_time(void **state) {
                              .n_pieces = PIECES,
                              .blocks = blocks,
                              .pieces = pieces,
+                             .missing = missing,
                              .populate_step = CHUNK_BYTES};
     pthread_cond_init(&e.populate_wanted, NULL);
     pthread_cond_init(&l.changed, NULL);
@@ -294,12 +296,12 @@ static void what_is_wanted_goes_first_a_few_pieces_at_a_time(void **state) {
     }
     assert_true(schedule_read(&e, &s, &piece)); /* those that wait for nothing in particular come in between */
     assert_int_equal(piece, 0);
-    piece_landed(&one, FROM);
+    piece_landed(&one, FROM, false);
     assert_true(schedule_read(&e, &s, &piece));
     assert_int_equal(piece, FROM + WANTED_PIECES_MAX);
     for (uint32_t i = FROM + 1; i <= TO; i++) {
         assert_ptr_equal(l.wanted[3].stream, &one);
-        piece_landed(&one, i);
+        piece_landed(&one, i, false);
     }
     assert_null(l.wanted[3].stream);
     want(&l, 0, &one, FROM, TO); /* is there already */

@@ -1,0 +1,208 @@
+/* loader/page_cache: what the page cache holds comes from there, the rest from storage, and each is said to. */
+#include "loader_fixture.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define LARGE (9 * MIB + 4321)
+
+/* Instead of the C library's: some of what was cached has left the page cache by the time it is copied. */
+enum leaves { NEVER, SOME, HALF_WAY, UNSUPPORTED };
+static enum leaves leaves;
+static atomic_uint copies;
+
+ssize_t preadv2(int fd, const struct iovec *to, int n, off_t offset, int flags) {
+    unsigned k = atomic_fetch_add(&copies, 1);
+    if (leaves == UNSUPPORTED || (leaves == SOME && k % 3 == 0) || (leaves == HALF_WAY && offset % (off_t)MIB != 0)) {
+        errno = leaves == UNSUPPORTED ? EOPNOTSUPP : EAGAIN;
+        return -1;
+    }
+    size_t length = leaves == HALF_WAY ? to->iov_len / 3 : to->iov_len;
+    (void)n;
+    assert_int_equal(flags, RWF_NOWAIT);
+    return pread(fd, to->iov_base, length, offset);
+}
+
+static struct hearth_error err;
+
+/* Reads every `step` MiB of the file into the page cache, up to `end`; returns how much that is. */
+static uint64_t cache(const char *name, uint64_t step, uint64_t end) {
+    static char buffer[MIB];
+    char path[256];
+    test_path(name, path, sizeof(path));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0); /* no more than that */
+    uint64_t held = 0;
+    for (uint64_t at = 0; at < end; at += step * MIB) {
+        ssize_t n = pread(fd, buffer, MIB, (off_t)at);
+        assert_true(n > 0);
+        held += (uint64_t)n;
+    }
+    close(fd);
+    return held;
+}
+
+static void forget(const char *name) {
+    char path[256];
+    test_path(name, path, sizeof(path));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    assert_int_equal(cached_bytes(fd, 0, LARGE), 0);
+    close(fd);
+}
+
+static struct resident *load(struct engine *e, enum hearth_verify verify) {
+    struct resident *r;
+    atomic_store(&copies, 0);
+    if (load_once(e, resolve(NULL, 0, 0), verify, &r, &err))
+        fail_msg("%s (%s)", err.message, err.file);
+    uint8_t *expected = malloc(LARGE), *found = malloc(LARGE);
+    fill(expected, LARGE, 1);
+    assert_int_equal(pread(r->blobs[0].fd, found, LARGE, 0), LARGE);
+    assert_memory_equal(found, expected, LARGE);
+    for (uint32_t c = 0; c < r->blobs[0].n_chunks; c++) {
+        struct blob one = {.chunks = calloc(1, sizeof(*one.chunks))};
+        uint64_t at = c * CHUNK_BYTES;
+        hash_chunk(&one, 0, expected + at, LARGE - at < CHUNK_BYTES ? LARGE - at : CHUNK_BYTES);
+        assert_memory_equal(&r->blobs[0].chunks[c], &one.chunks[0], sizeof(*one.chunks));
+        free(one.chunks);
+    }
+    free(expected);
+    free(found);
+    return r;
+}
+
+static void expect(struct engine *e, enum hearth_verify verify, uint64_t from_page_cache) {
+    struct resident *r = load(e, verify);
+    assert_int_equal(r->from_page_cache, from_page_cache);
+    assert_int_equal(r->from_disk, LARGE - from_page_cache);
+    assert_true(atomic_load(&copies) > 0);
+    resident_free(r);
+}
+
+static void what_is_cached_is_copied_whatever_the_policy_and_the_pages(void **state) {
+    (void)state;
+    static const enum hearth_verify policies[] = {HEARTH_VERIFY_NONE, HEARTH_VERIFY_XXH3, HEARTH_VERIFY_ALWAYS};
+    static const enum backing_choice backings[] = {BACKING_AUTO, BACKING_SMALL};
+    leaves = NEVER;
+    put_file("f.bin", LARGE, 1);
+    for (size_t i = 0; i < 2; i++) {
+        struct engine *e = engine(backings[i]);
+        for (size_t k = 0; k < 3; k++) {
+            forget("f.bin");
+            expect(e, policies[k], cache("f.bin", 1, LARGE));
+            forget("f.bin");
+            expect(e, policies[k], cache("f.bin", 1, 5 * MIB));
+            forget("f.bin");
+            expect(e, policies[k], cache("f.bin", 2, LARGE));
+        }
+        engine_free(e);
+    }
+}
+
+static void what_has_left_the_page_cache_is_read(void **state) {
+    (void)state;
+    put_file("f.bin", LARGE, 1);
+    struct engine *e = engine(BACKING_AUTO);
+    for (leaves = SOME; leaves <= HALF_WAY; leaves++)
+        for (unsigned step = 1; step <= 2; step++) {
+            forget("f.bin");
+            cache("f.bin", step, LARGE);
+            struct resident *r = load(e, step == 1 ? HEARTH_VERIFY_XXH3 : HEARTH_VERIFY_ALWAYS);
+            assert_int_equal(r->from_disk + r->from_page_cache, LARGE);
+            resident_free(r);
+        }
+    engine_free(e);
+}
+
+static void a_file_system_that_may_block_is_asked_once_for_each_worker(void **state) {
+    (void)state;
+    put_file("f.bin", LARGE, 1);
+    struct engine *e = engine(BACKING_AUTO);
+    leaves = UNSUPPORTED;
+    cache("f.bin", 1, LARGE);
+    struct resident *r = load(e, HEARTH_VERIFY_XXH3);
+    assert_true(atomic_load(&copies) <= e->n_hashers);
+    assert_int_equal(r->from_page_cache, LARGE); /* by the reader, then */
+    resident_free(r);
+    engine_free(e);
+}
+
+static void memory_file_systems_hold_all_of_it(void **state) {
+    (void)state;
+    char other[64] = "/dev/shm/hearth-loader-XXXXXX", path[256];
+    struct statfs fs;
+    if (statfs("/dev/shm", &fs) < 0 || fs.f_type != 0x01021994 || !mkdtemp(other))
+        skip();
+    char before[64];
+    memcpy(before, test_dir, sizeof(before));
+    memcpy(test_dir, other, sizeof(other));
+    leaves = NEVER;
+    put_file("f.bin", LARGE, 1);
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r = load(e, HEARTH_VERIFY_XXH3);
+    assert_int_equal(r->from_disk, 0);
+    resident_free(r);
+    engine_free(e);
+    test_path("f.bin", path, sizeof(path));
+    unlink(path);
+    rmdir(other);
+    memcpy(test_dir, before, sizeof(before));
+}
+
+/* As kernels before 6.5 do. */
+static int refuse_cachestat(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_cachestat, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+}
+
+static int without_cachestat(uint64_t held) {
+    if (refuse_cachestat())
+        return 1;
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r = load(e, HEARTH_VERIFY_XXH3);
+    int result = r->from_page_cache == held && r->from_disk == LARGE - held ? 0 : 2;
+    resident_free(r);
+    engine_free(e);
+    return result;
+}
+
+static void kernels_without_cachestat_tell_by_mincore(void **state) {
+    (void)state;
+    leaves = NEVER;
+    put_file("f.bin", LARGE, 1);
+    uint64_t held = cache("f.bin", 2, LARGE);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(without_cachestat(held));
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+int main(void) {
+#define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        T(what_is_cached_is_copied_whatever_the_policy_and_the_pages),
+        T(what_has_left_the_page_cache_is_read),
+        T(a_file_system_that_may_block_is_asked_once_for_each_worker),
+        T(memory_file_systems_hold_all_of_it),
+        T(kernels_without_cachestat_tell_by_mincore),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
