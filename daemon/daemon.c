@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/internal.h"
+#include "daemon/metrics_listen.h"
 #include "daemon/service.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -182,6 +183,7 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
     int r;
     if ((r = budget_init(&d->budget, o->budget, o->backing == BACKING_HUGETLB, err)) || (r = loop_new(&d->loop, err)) ||
         (r = take_signals(d, err)) || (r = listen_somewhere(d, socket, passed, err)) ||
+        (o->metrics[0] && (r = metrics_listen(o->metrics, &d->metrics_fd, err))) ||
         (r = resolver_new(d->loop, &d->resolver, err)) || (r = engine_new(&engine, &d->engine, err)))
         return r;
     const struct artifacts_options artifacts = {
@@ -199,6 +201,9 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
     handout_init(&d->handout, spares < SPARES_MAX ? (unsigned)spares : SPARES_MAX);
     reserve_init(&d->reserve, d->loop, d->engine, "");
     d->swap_forbidden = memory_swap_is_forbidden("");
+    if (d->metrics_fd >= 0 &&
+        (r = metrics_server_new(steal_fd(&d->metrics_fd), d->loop, daemon_metrics, d, &d->metrics_server, err)))
+        return r;
     engine_describe(d->engine, d->reader, sizeof(d->reader), d->backing, sizeof(d->backing));
     return 0;
 }
@@ -211,7 +216,7 @@ int daemon_new(struct command_line *command, const char *socket, int passed, str
         return error_set(err, HEARTH_E_NO_MEMORY, "no memory for the daemon");
     d->command = command;
     d->options = command->options;
-    d->signal_fd = -1;
+    d->signal_fd = d->metrics_fd = -1;
     LIST_INIT(&d->clients);
     d->start_ns = d->used_ns = clock_now();
     int r = start(d, socket, passed, err);
@@ -245,6 +250,10 @@ struct daemon *daemon_free(struct daemon *d) {
     if (!d)
         return NULL;
     daemon_reload_drop(d);
+    if (d->metrics_server || d->metrics_fd >= 0)
+        metrics_unlisten(d->options.metrics);
+    metrics_server_free(d->metrics_server);
+    close_fd(d->metrics_fd);
     ipc_server_free(d->server);
     artifacts_free(d->artifacts);
     resolver_free(d->resolver);

@@ -10,6 +10,7 @@
 #include "daemon/client.h"
 #include "daemon/handout.h"
 #include "daemon/loop.h"
+#include "daemon/metrics_http.h"
 #include "daemon/options.h"
 #include "daemon/reserve.h"
 #include "daemon/resolve.h"
@@ -39,6 +40,9 @@ struct daemon {
     char configuration[5120]; /* which one applies, and what was wrong with the last that was read */
     struct reload *reload;    /* under way */
     bool reload_again;        /* asked for meanwhile */
+    struct metrics metrics;
+    struct metrics_server *metrics_server;
+    int metrics_fd; /* until it has its server */
     int signal_fd;
     bool stopping;
     struct loop_timer idle, watchdog, end, spares;
@@ -47,6 +51,8 @@ struct daemon {
 /* requests.c */
 extern const struct ipc_handler daemon_requests;
 extern const struct artifacts_events daemon_answers;
+/* Fills in what changes by the moment. */
+void daemon_metrics(void *daemon, struct metrics *out);
 
 /* daemon.c: begins the end. `why` is for the log. */
 void daemon_stop(struct daemon *d, const char *why);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/detach.h"
+#include "daemon/metrics_listen.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/text.h"
@@ -116,6 +117,13 @@ static int set_idle_exit(struct options *o, const char *value) {
     return r < 0 ? r : o->idle_exit_ns > 0 && o->idle_exit_ns <= IDLE_EXIT_MOST ? 0 : -EINVAL;
 }
 
+static int set_metrics(struct options *o, const char *value) {
+    if (!metrics_address_is_valid(value) || strlen(value) >= sizeof(o->metrics))
+        return -EINVAL;
+    strcpy(o->metrics, value);
+    return 0;
+}
+
 static const struct key {
     const char *name;
     int (*set)(struct options *, const char *value); /* 0 or -errno */
@@ -133,6 +141,8 @@ static const struct key {
     {"idle-exit", set_idle_exit, "TIME", "a time above 0, as 30m, of 100 years at most",
      "end after so long without lease and load (never)"},
     {"log-level", set_log_level, "LEVEL", "error, warning, notice, info or debug", "what is logged (info)"},
+    {"metrics", set_metrics, "WHERE", "the absolute path of a socket, 127.0.0.1:PORT or [::1]:PORT",
+     "serve figures for Prometheus (nowhere)"},
 };
 
 int options_key(const char *key) {

@@ -29,6 +29,7 @@ struct options {
     unsigned loads_at_once;
     uint64_t idle_exit_ns;
     enum log_level log_level;
+    char metrics[108];       /* where figures are served; "": nowhere */
     bool from_file;          /* a configuration file was read */
     struct sources *sources; /* of the file's sections; owned */
 };
@@ -42,7 +43,7 @@ void options_deinit(struct options *o);
 int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
 
 /* The number of a key in the table (0 .. OPTIONS_KEYS - 1), or -1. */
-#define OPTIONS_KEYS 11
+#define OPTIONS_KEYS 12
 int options_key(const char *key);
 
 /* Told of each mistake in a configuration file. */

@@ -68,6 +68,7 @@ static const struct {
     FIXED("reader", reader),
     FIXED("hash-workers", hash_workers),
     FIXED("bytes-in-flight", bytes_in_flight),
+    FIXED("metrics", metrics),
 };
 
 /* Gives `now` what the daemon runs with, and names what would have been otherwise. */

@@ -170,6 +170,7 @@ static void loaded(void *user, const struct generation *g) {
                                        {NULL, NULL}};
     d->used_ns = clock_now();
     *(r->direct_io ? &d->loads_direct : &d->loads_buffered) += 1;
+    metrics_load(&d->metrics, r, g->seconds_ns);
     log_fields(LOG_INFO, fields, "loaded %s: %s in %s, %.2f GB/s", id, format_size(r->bytes, size, sizeof(size)),
                format_duration(g->seconds_ns, took, sizeof(took)),
                (double)r->bytes / (double)(g->seconds_ns ? g->seconds_ns : 1));
@@ -177,6 +178,7 @@ static void loaded(void *user, const struct generation *g) {
 
 static void dropped(void *user, struct generation *g) {
     struct daemon *d = user;
+    d->metrics.evictions++;
     handout_drop(&d->handout, g);
 }
 
@@ -218,6 +220,7 @@ static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t 
     struct hearth_error err;
     struct lease *l = NULL;
     struct fdlist fds = FDLIST_NULL;
+    uint64_t start_ns = clock_now();
     struct generation *g = find(d, p, serial, id, RIGHT_ATTACH);
     if (!g)
         return;
@@ -240,7 +243,9 @@ static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t 
     } else {
         const struct hearth_msg_attached m = {
             .id = id, .n_files = (uint32_t)g->resident->n_blobs, .n_fds = (uint32_t)n};
-        if (!ipc_reply_attached(p, serial, &m, &fds))
+        if (ipc_reply_attached(p, serial, &m, &fds))
+            metrics_attach(&d->metrics, clock_now() - start_ns);
+        else
             unlease(d, c, l); /* the client has been told otherwise */
     }
     fdlist_deinit(&fds);
@@ -385,6 +390,26 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
                                            .configuration = d->configuration,
                                            .swap = swap(d)};
     ipc_reply_status(p, serial, &m, &texts);
+}
+
+void daemon_metrics(void *daemon, struct metrics *out) {
+    struct daemon *d = daemon;
+    *out = d->metrics;
+    for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
+        out->artifacts[g->state]++;
+        out->resident_bytes += g->resident ? g->charged.bytes : 0;
+    }
+    for (int code = HEARTH_OK + 1; code < METRICS_CODES; code++)
+        out->refusals[code] = d->server ? ipc_server_errors(d->server, (enum hearth_code)code) : 0;
+    out->budget_bytes = d->budget.limit.bytes;
+    out->budget_used_bytes = d->budget.used.bytes;
+    out->budget_fds = d->budget.limit.fds;
+    out->budget_used_fds = d->budget.used.fds;
+    out->reserve_bytes = d->options.reserve;
+    out->reserve_held_bytes = engine_held(d->engine);
+    out->leases = d->leases;
+    out->clients = d->server ? ipc_server_peers(d->server) : 0;
+    out->uptime_ns = clock_now() - d->start_ns;
 }
 
 /* ---- evict, stop ---- */

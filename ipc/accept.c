@@ -27,6 +27,7 @@
 static void turn_away(struct ipc_server *s, int fd, struct ipc_cred cred, enum hearth_code code, const char *why) {
     struct hearth_error err;
     error_set(&err, code, "%s", why);
+    count_error(s, code);
     long n = wire_error(&s->out, 0, &err);
     if (n > 0)
         (void)fdlist_send(fd, s->out.buffer, (size_t)n, NULL);

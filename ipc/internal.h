@@ -79,12 +79,16 @@ struct ipc_server {
     bool hello_on;                 /* the timer */
     struct account *accounts;
     unsigned unread_fds_uid_max;
-    struct log_limit log_limit;  /* of what clients can have logged as often as they like */
-    uint64_t unread_ns_max;      /* how long who holds what others need may read nothing */
-    struct wire_out out;         /* the packet being built: one for all, as nothing recurses */
-    struct ipc_scratch *scratch; /* made with the first LOAD */
+    uint64_t errors[HEARTH_E_PARSER + 1]; /* sent, by code */
+    struct log_limit log_limit;           /* of what clients can have logged as often as they like */
+    uint64_t unread_ns_max;               /* how long who holds what others need may read nothing */
+    struct wire_out out;                  /* the packet being built: one for all, as nothing recurses */
+    struct ipc_scratch *scratch;          /* made with the first LOAD */
     _Alignas(8) uint8_t in[HEARTH_PACKET_MAX];
 };
+
+/* ---- server.c ---- */
+void count_error(struct ipc_server *s, enum hearth_code code);
 
 /* ---- listen.c ---- */
 void listen_remove(struct ipc_server *s);

@@ -81,6 +81,7 @@ void peer_doom(struct ipc_peer *p) {
 void peer_refuse(struct ipc_peer *p, uint32_t serial, enum hearth_code code, const char *message) {
     struct hearth_error err;
     error_set(&err, code, "%s", message);
+    count_error(p->server, code);
     if (log_may(&p->server->log_limit))
         log_notice("ended a connection: %s (uid %u, pid %d)", message, (unsigned)p->cred.uid, (int)p->cred.pid);
     wire_error(&p->server->out, serial, &err);

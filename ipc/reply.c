@@ -18,6 +18,7 @@ static void finish(struct ipc_peer *p) {
 
 void ipc_reply_error(struct ipc_peer *p, uint32_t serial, const struct hearth_error *err) {
     peer_answered(p);
+    count_error(p->server, err->code);
     wire_error(out_of(p), serial, err);
     send_packet(p, SEND_QUEUED);
 }

@@ -121,6 +121,15 @@ void ipc_server_event(struct ipc_server *s, const struct epoll_event *event) {
 const char *ipc_server_path(const struct ipc_server *s) {
     return s->path;
 }
+void count_error(struct ipc_server *s, enum hearth_code code) {
+    if ((size_t)code < sizeof(s->errors) / sizeof(s->errors[0]))
+        s->errors[code]++;
+}
+
+uint64_t ipc_server_errors(const struct ipc_server *s, enum hearth_code code) {
+    return s->errors[code];
+}
+
 unsigned ipc_server_peers(const struct ipc_server *s) {
     return s->n_peers;
 }

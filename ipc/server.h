@@ -107,6 +107,8 @@ struct epoll_event;
 void ipc_server_event(struct ipc_server *s, const struct epoll_event *event);
 void ipc_server_turn(struct ipc_server *s);
 unsigned ipc_server_peers(const struct ipc_server *s);
+/* How many ERRORs of this code have been sent, or would have been had there been somebody to read them. */
+uint64_t ipc_server_errors(const struct ipc_server *s, enum hearth_code code);
 
 struct ipc_cred ipc_peer_cred(const struct ipc_peer *p);
 /* For what the kernel says about the other end. Owned by the peer. */

@@ -66,6 +66,7 @@ static void every_key_is_read(void **state) {
                                "\n"
                                "loads-at-once = 2\n"
                                "idle-exit = 30m\n"
+                               "metrics = 127.0.0.1:9400\n"
                                "log-level = debug",
                                &o, NULL, &err),
                      0);
@@ -80,6 +81,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.loads_at_once, 2);
     assert_int_equal(o.idle_exit_ns, UINT64_C(1800) * 1000000000);
     assert_int_equal(o.log_level, LOG_DEBUG);
+    assert_string_equal(o.metrics, "127.0.0.1:9400");
 }
 
 static void a_value_that_a_key_does_not_take_is_refused(void **state) {
@@ -109,6 +111,33 @@ static void a_value_that_a_key_does_not_take_is_refused(void **state) {
         assert_int_equal(o.log_level, before.log_level);
         assert_int_equal(o.loads_at_once, before.loads_at_once);
     }
+}
+
+static void figures_are_served_to_this_machine_alone(void **state) {
+    (void)state;
+    static const char *const bad[] = {
+        "",
+        "metrics.sock",
+        ":9400",
+        "9400",
+        "0.0.0.0:9400",
+        "[::]:9400",
+        "10.0.0.1:9400",
+        "127.0.0.2:9400",
+        "localhost:9400",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:",
+        "127.0.0.1:9400x",
+        "127.0.0.1:+9400",
+        "[::1]",
+    };
+    struct options o = OPTIONS_DEFAULT;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(options_set(&o, "metrics", bad[i], &err), HEARTH_E_INVALID);
+    assert_int_equal(options_set(&o, "metrics", "[::1]:9400", &err), 0);
+    assert_int_equal(options_set(&o, "metrics", "/run/hearth/metrics.sock", &err), 0);
 }
 
 static void every_mistake_is_reported_with_its_line(void **state) {
@@ -356,6 +385,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_is_read),
         cmocka_unit_test(a_value_that_a_key_does_not_take_is_refused),
+        cmocka_unit_test(figures_are_served_to_this_machine_alone),
         cmocka_unit_test(every_mistake_is_reported_with_its_line),
         cmocka_unit_test(a_line_that_is_no_setting_is_refused),
         cmocka_unit_test(a_section_that_is_no_source_is_refused_with_or_without_a_setting_in_it),
