@@ -42,7 +42,7 @@ struct verb {
 };
 
 extern const struct verb verb_load, verb_ls, verb_status, verb_inspect, verb_attach, verb_cat, verb_evict, verb_stop,
-    verb_run, verb_doctor;
+    verb_run, verb_doctor, verb_top;
 
 struct cli {
     const struct verb *verb;

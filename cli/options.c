@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/text.h"
 
@@ -21,6 +22,7 @@ static const struct option_row {
     {OPTION_VERIFY, 0, "verify", "HOW", "none, xxh3, remembered or always"},
     {OPTION_FORCE, 0, "force", NULL, "even if programs hold it: they keep what they have"},
     {OPTION_TENSORS, 0, "tensors", NULL, "list every tensor"},
+    {OPTION_INTERVAL, 0, "interval", "DURATION", "draw anew so often; default: 1s"},
     {OPTION_PROGRESS, 0, "progress", NULL, "show progress even if stderr is not a terminal"},
     {OPTION_QUIET, 'q', "quiet", NULL, "show neither progress nor notes"},
     {OPTION_SOCKET, 0, "socket", "PATH", "the daemon's socket; default: $HEARTH_SOCKET, the system's, yours"},
@@ -94,6 +96,19 @@ static int set_timeout(struct options *o, const char *value, struct hearth_error
     return 0;
 }
 
+#define INTERVAL_LEAST (50 * NS_PER_MS)
+#define INTERVAL_MOST (24 * 3600 * NS_PER_S)
+
+static int set_interval(struct options *o, const char *value, struct hearth_error *err) {
+    if (parse_duration(value, &o->interval_ns) != 0 || o->interval_ns < INTERVAL_LEAST ||
+        o->interval_ns > INTERVAL_MOST) {
+        error_set(err, HEARTH_E_INVALID, "--interval needs a duration from 50ms to 24h");
+        error_found(err, "%s", value);
+        return HEARTH_E_INVALID;
+    }
+    return 0;
+}
+
 static int apply(struct options *o, unsigned bit, const char *value, struct hearth_error *err) {
     switch (bit) {
     case OPTION_SOCKET:
@@ -103,6 +118,8 @@ static int apply(struct options *o, unsigned bit, const char *value, struct hear
         return 0;
     case OPTION_TIMEOUT:
         return set_timeout(o, value, err);
+    case OPTION_INTERVAL:
+        return set_interval(o, value, err);
     case OPTION_VERIFY:
         return set_verify(o, value, err);
     case OPTION_SHA256:

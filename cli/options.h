@@ -26,6 +26,7 @@ enum {
     OPTION_VERIFY = 1u << 10,
     OPTION_FORCE = 1u << 11,
     OPTION_TENSORS = 1u << 12,
+    OPTION_INTERVAL = 1u << 13,
 
     OPTIONS_ALL = OPTION_JSON | OPTION_HELP, /* every verb takes these */
     OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TIMEOUT,
@@ -39,6 +40,7 @@ struct options {
     bool json, help, version, quiet, progress, force, tensors;
     bool has_timeout;
     uint64_t timeout_ns;
+    uint64_t interval_ns; /* 0: not said */
     enum hearth_verify verify;
     const char **include, **exclude;
     size_t n_include, n_exclude;
