@@ -25,10 +25,25 @@ static void print_json(const struct hearth_info *all, size_t n) {
         document_number(&j, "leases", all[i].leases);
         json_key(&j, "stale");
         json_bool(&j, all[i].flags & HEARTH_INFO_STALE);
+        json_key(&j, "background");
+        json_bool(&j, all[i].flags & HEARTH_INFO_BACKGROUND);
+        json_key(&j, "waits_for");
+        if (all[i].waits_for)
+            json_str(&j, hearth_wait_name(all[i].waits_for));
+        else
+            json_nil(&j);
+        document_number(&j, "lacks", all[i].lacks);
         json_object_end(&j);
     }
     json_array_end(&j);
     json_object_end(&j);
+}
+
+/* "resident, stale", "queued for memory, background" */
+static void state_cell(struct table *t, const struct hearth_info *a) {
+    table_cell(t, "%s%s%s%s%s", hearth_state_name(a->state), a->waits_for ? " for " : "",
+               a->waits_for ? hearth_wait_name(a->waits_for) : "", a->flags & HEARTH_INFO_STALE ? ", stale" : "",
+               a->flags & HEARTH_INFO_BACKGROUND ? ", background" : "");
 }
 
 static void print_table(const struct hearth_info *all, size_t n) {
@@ -39,7 +54,7 @@ static void print_table(const struct hearth_info *all, size_t n) {
     for (size_t i = 0; i < n; i++) {
         char id[ID_TEXT_BYTES];
         table_cell(t, "%s", format_id(all[i].id, id));
-        table_cell(t, "%s%s", hearth_state_name(all[i].state), all[i].flags & HEARTH_INFO_STALE ? ", stale" : "");
+        state_cell(t, &all[i]);
         table_size(t, all[i].bytes);
         table_size(t, all[i].resident_bytes);
         table_cell(t, "%s", hearth_verified_name(all[i].verified));
@@ -74,7 +89,10 @@ const struct verb verb_ls = {
     .summary = "List the artifacts that the daemon has",
     .about =
         "An artifact becomes stale when a load of the same reference finds that its files have changed or gone: ls\n"
-        "itself looks at no file. A stale one goes with its last lease. Why one has failed says `hearth attach ID`.",
+        "itself looks at no file. A stale one goes with its last lease. Why one has failed says `hearth attach ID`. A\n"
+        "queued one waits for its turn, as others load from its storage, or for memory or descriptors of the budget "
+        "that\n"
+        "programs or other loads hold.",
     .examples = "  hearth ls\n"
                 "  hearth ls --json | jq -r '.artifacts[] | select(.leases == 0) | .id'\n",
     .options = OPTIONS_DAEMON,

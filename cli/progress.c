@@ -69,7 +69,13 @@ char *progress_format(const struct progress *p, const struct hearth_info *info, 
     title(info, name, sizeof(name));
     bool reading = info->state == HEARTH_STATE_LOADING && info->bytes > 0 && info->bytes_done <= info->bytes;
     if (!reading) {
-        int n = snprintf(buffer, size, "%s  %s", name, hearth_state_name(info->state));
+        char lacks[16] = "", why[64] = "";
+        if (info->waits_for == HEARTH_WAIT_MEMORY)
+            snprintf(why, sizeof(why), ": others hold %s that it needs",
+                     format_size(info->lacks, lacks, sizeof(lacks)));
+        else if (info->waits_for)
+            snprintf(why, sizeof(why), " for %s", hearth_wait_name(info->waits_for));
+        int n = snprintf(buffer, size, "%s  %s%s", name, hearth_state_name(info->state), why);
         if (n > (int)columns)
             buffer[columns] = '\0';
         return buffer;

@@ -6,7 +6,10 @@
  *
  * A LOAD makes a generation and has its reference resolved. The files' identities then give it its key: a generation
  * with the same key that is resident, or on its way, takes over the request, and the new one is dropped; else it is
- * charged to the budget, queued, and loaded.
+ * queued, charged to the budget when its turn comes (daemon/queue.c), and loaded. For what a client waits for,
+ * residents that nobody uses may have to go (daemon/residency.c).
+ *
+ * BACKGROUND. A load is in the background until somebody waits for it who is in a hurry; from then on it is not.
  *
  * STALE. When a resolve shows other files than those a resident generation of the same reference was made of, or none
  * at all, that generation is stale: it can still be attached by its id, and goes with its last lease, at once if it has
@@ -60,6 +63,7 @@ struct artifacts_options {
     struct resolver *resolver;
     struct budget *budget;
     unsigned loads_at_once; /* from one storage */
+    bool background_evicts; /* background loads take the place of idle residents, too */
     struct artifacts_events events;
     void *user;
 };
@@ -69,14 +73,14 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
 /* Nothing may be under way (artifacts_busy()). Returns NULL; NULL is allowed. */
 struct artifacts *artifacts_free(struct artifacts *a);
 
-/* Changes an option while it runs. */
-void artifacts_tune(struct artifacts *a, unsigned loads_at_once);
+/* Changes options while it runs; call it when the budget has changed, too. */
+void artifacts_tune(struct artifacts *a, unsigned loads_at_once, bool background_evicts);
 
 struct generation *artifacts_find(struct artifacts *a, uint64_t id);
 /* All of them, oldest first: NULL gives the first. */
 struct generation *artifacts_next(struct artifacts *a, const struct generation *g);
 
-/* A request, as a waiter to be copied: the fields up to evicts. Always ends in finished(). */
+/* A request, as a waiter to be copied: the fields from client to evicts. Always ends in finished(). */
 void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request);
 void artifacts_watch(struct artifacts *a, struct generation *g, const struct waiter *request);
 /* Ends a client's waiting for one load, or with serial 0 for all that it asked for, and cancels what nobody else waits
@@ -97,3 +101,5 @@ void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why);
 bool artifacts_busy(const struct artifacts *a);
 /* Loads under way, cancelled ones included. */
 unsigned artifacts_loads(const struct artifacts *a);
+/* Loads that wait for their turn or for room. */
+unsigned artifacts_queued(const struct artifacts *a);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -55,45 +56,96 @@ struct charge budget_estimate(const struct budget *b, const struct artifact *a) 
     return c;
 }
 
-bool budget_could_fit(const struct budget *b, struct charge c) {
-    return c.bytes <= b->limit.bytes && c.fds <= b->limit.fds;
+struct charge charge_plus(struct charge a, struct charge b) {
+    struct charge c;
+    if (__builtin_add_overflow(a.bytes, b.bytes, &c.bytes))
+        c.bytes = UINT64_MAX;
+    if (__builtin_add_overflow(a.fds, b.fds, &c.fds))
+        c.fds = UINT64_MAX;
+    return c;
 }
 
-static bool fits(uint64_t asked, uint64_t used, uint64_t limit) {
-    return used <= limit && asked <= limit - used;
+struct charge charge_minus(struct charge a, struct charge b) {
+    return (struct charge){a.bytes > b.bytes ? a.bytes - b.bytes : 0, a.fds > b.fds ? a.fds - b.fds : 0};
+}
+
+bool charge_is_none(struct charge c) {
+    return c.bytes == 0 && c.fds == 0;
+}
+
+bool charge_fits(struct charge c, struct charge limit) {
+    return c.bytes <= limit.bytes && c.fds <= limit.fds;
+}
+
+struct charge budget_lacking(const struct budget *b, struct charge more) {
+    return charge_minus(charge_plus(b->used, more), b->limit);
+}
+
+/* "40.0 GiB of the budget of 48.0 GiB are pinned, and 2.0 GiB more are in use" */
+static void describe_bytes(const struct budget *b, struct charge pinned, struct charge busy, char *text, size_t size) {
+    char limit[16], kept[16], more[16];
+    format_size(b->limit.bytes, limit, sizeof(limit));
+    format_size(pinned.bytes, kept, sizeof(kept));
+    format_size(busy.bytes, more, sizeof(more));
+    if (pinned.bytes && busy.bytes)
+        snprintf(text, size, "%s of the budget of %s are pinned, and %s more are in use", kept, limit, more);
+    else if (pinned.bytes)
+        snprintf(text, size, "%s of the budget of %s are pinned", kept, limit);
+    else
+        snprintf(text, size, "%s of the budget of %s are in use", more, limit);
+}
+
+static int refuse_bytes(const struct budget *b, struct charge c, struct charge pinned, struct charge busy,
+                        const char *what, struct hearth_error *err) {
+    char asked[16], others[128];
+    uint64_t left = charge_minus(b->limit, charge_plus(pinned, busy)).bytes;
+    format_size(c.bytes, asked, sizeof(asked));
+    describe_bytes(b, pinned, busy, others, sizeof(others));
+    error_set(err, HEARTH_E_TOO_LARGE, "%.256s needs %s, and %s", what, asked, others);
+    error_at(err, what, HEARTH_NO_OFFSET);
+    error_expected(err, "at most %" PRIu64 " bytes", left);
+    error_found(err, "%" PRIu64 " bytes", c.bytes);
+    if (c.bytes > b->limit.bytes)
+        error_hint(err, "raise `budget` above %s, or load fewer files with --include", asked);
+    else if (pinned.bytes)
+        error_hint(err, "unpin something (hearth ls; hearth unpin REF), or raise `budget`");
+    else
+        error_hint(err, "evict something (hearth ls; hearth evict ID), or raise `budget`");
+    return HEARTH_E_TOO_LARGE;
+}
+
+static int refuse_fds(const struct budget *b, struct charge c, struct charge pinned, struct charge busy,
+                      const char *what, struct hearth_error *err) {
+    uint64_t left = charge_minus(b->limit, charge_plus(pinned, busy)).fds;
+    error_set(err, HEARTH_E_NO_FDS,
+              "%.256s needs %" PRIu64 " descriptors, and of %" PRIu64 ", %" PRIu64 " are pinned and %" PRIu64
+              " in use otherwise",
+              what, c.fds, b->limit.fds, pinned.fds, busy.fds);
+    error_at(err, what, HEARTH_NO_OFFSET);
+    error_expected(err, "at most %" PRIu64 " descriptors", left);
+    error_found(err, "%" PRIu64 " descriptors", c.fds);
+    error_hint(err, "raise the hard limit on open files (ulimit -Hn, LimitNOFILE=), or %s something",
+               pinned.fds ? "unpin" : "evict");
+    return HEARTH_E_NO_FDS;
 }
 
 int budget_charge(struct budget *b, struct charge c, const char *what, struct hearth_error *err) {
-    char asked[16], used[16], limit[16];
-    if (!fits(c.bytes, b->used.bytes, b->limit.bytes)) {
-        format_size(c.bytes, asked, sizeof(asked));
-        format_size(b->used.bytes, used, sizeof(used));
-        format_size(b->limit.bytes, limit, sizeof(limit));
-        error_set(err, HEARTH_E_TOO_LARGE, "%.256s needs %s, and %s of the budget of %s are in use", what, asked, used,
-                  limit);
-        error_at(err, what, HEARTH_NO_OFFSET);
-        error_expected(err, "at most %" PRIu64 " bytes",
-                       b->limit.bytes > b->used.bytes ? b->limit.bytes - b->used.bytes : 0);
-        error_found(err, "%" PRIu64 " bytes", c.bytes);
-        if (budget_could_fit(b, c))
-            error_hint(err, "evict something (hearth ls; hearth evict ID), or raise `budget`");
-        else
-            error_hint(err, "raise `budget` above %s, or load fewer files with --include", asked);
-        return HEARTH_E_TOO_LARGE;
-    }
-    if (!fits(c.fds, b->used.fds, b->limit.fds)) {
-        error_set(err, HEARTH_E_NO_FDS,
-                  "%.256s needs %" PRIu64 " descriptors, and %" PRIu64 " of %" PRIu64 " are in use", what, c.fds,
-                  b->used.fds, b->limit.fds);
-        error_at(err, what, HEARTH_NO_OFFSET);
-        error_expected(err, "at most %" PRIu64 " descriptors",
-                       b->limit.fds > b->used.fds ? b->limit.fds - b->used.fds : 0);
-        error_found(err, "%" PRIu64 " descriptors", c.fds);
-        error_hint(err, "raise the hard limit on open files (ulimit -Hn, LimitNOFILE=), or evict something");
-        return HEARTH_E_NO_FDS;
-    }
-    b->used.bytes += c.bytes;
-    b->used.fds += c.fds;
+    struct charge lacking = budget_lacking(b, c);
+    if (lacking.bytes)
+        return refuse_bytes(b, c, (struct charge){0, 0}, b->used, what, err);
+    if (lacking.fds)
+        return refuse_fds(b, c, (struct charge){0, 0}, b->used, what, err);
+    b->used = charge_plus(b->used, c);
+    return 0;
+}
+
+int budget_refuse(const struct budget *b, struct charge c, struct charge pinned, struct charge busy, const char *what,
+                  struct hearth_error *err) {
+    struct charge with_pins = charge_plus(c, pinned);
+    if (with_pins.bytes > b->limit.bytes)
+        return refuse_bytes(b, c, pinned, busy, what, err);
+    if (with_pins.fds > b->limit.fds)
+        return refuse_fds(b, c, pinned, busy, what, err);
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* daemon/budget.h: how much memory and how many descriptors artifacts may hold.
  *
  * An artifact is charged before its load begins, by an estimate that is not below what its files will hold, and
- * refunded when its memory is really given back. A load that does not fit is refused with the figures; nothing is
- * evicted for it.
+ * refunded when its memory is really given back. What is to happen with a load that does not fit is daemon/queue.c's to
+ * decide.
  *
  * Thread rule: the event loop's.
  */
@@ -18,6 +18,13 @@ struct artifact;
 struct charge {
     uint64_t bytes, fds;
 };
+
+/* Sums and differences end where they can go no further: at UINT64_MAX, and at 0. */
+struct charge charge_plus(struct charge a, struct charge b);
+struct charge charge_minus(struct charge a, struct charge b);
+bool charge_is_none(struct charge c);
+/* In both. */
+bool charge_fits(struct charge c, struct charge limit);
 
 struct budget {
     struct charge limit, used;
@@ -43,8 +50,12 @@ struct charge budget_estimate(const struct budget *b, const struct artifact *a);
 
 /* Errors: TOO_LARGE, NO_FDS: what was asked, what is in use, what is allowed. `what` names it in the message. */
 int budget_charge(struct budget *b, struct charge c, const char *what, struct hearth_error *err);
-/* True if it would fit into an empty budget. */
-bool budget_could_fit(const struct budget *b, struct charge c);
+/* What is missing for so much more: none when it fits. */
+struct charge budget_lacking(const struct budget *b, struct charge more);
+/* 0 when c would fit if nothing but what is pinned were there; else the errors of budget_charge(), with all the
+ * figures: `busy` is what others hold for now. */
+int budget_refuse(const struct budget *b, struct charge c, struct charge pinned, struct charge busy, const char *what,
+                  struct hearth_error *err);
 /* Bytes that are not charged to anybody. */
 uint64_t budget_room(const struct budget *b);
 void budget_refund(struct budget *b, struct charge c);

@@ -192,6 +192,7 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
         .resolver = d->resolver,
         .budget = &d->budget,
         .loads_at_once = o->loads_at_once,
+        .background_evicts = o->background_evicts,
         .events = daemon_answers,
         .user = d,
     };

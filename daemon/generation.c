@@ -59,6 +59,11 @@ void generation_info(const struct generation *g, uint64_t now, struct hearth_msg
         .leases = g->leases,
         .seconds_ns = under_way ? now - g->start_ns : g->seconds_ns,
     };
+    if (g->state == HEARTH_STATE_QUEUED) {
+        out->waits_for = g->waits;
+        out->lacks = g->lacks;
+    }
+    out->flags |= under_way && g->background ? HEARTH_INFO_BACKGROUND : 0;
     out->phases[HEARTH_PHASE_RESOLVE] = g->resolved;
     if (g->load)
         out->bytes_done = load_progress(g->load);

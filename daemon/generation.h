@@ -1,7 +1,7 @@
 /* daemon/generation.h: one generation of an artifact, as a value: what is known of it, and who waits for it.
  *
- * Its fields are read by everybody and written by daemon/artifacts.c alone, which makes all the steps of its life; the
- * spare descriptors are daemon/handout.c's.
+ * Its fields are read by everybody and written alone by the files that daemon/life.h names, which make all the steps of
+ * its life; the spare descriptors are daemon/handout.c's.
  *
  * Thread rule: the event loop's.
  */
@@ -27,6 +27,7 @@ struct waiter {
     uint32_t serial;
     bool progress;        /* wants PROGRESS */
     bool no_wait;         /* is answered as soon as the load has its id */
+    bool background;      /* is in no hurry: what others wait for goes first */
     bool evicts;          /* asked for the eviction: is answered when the memory has come back */
     bool shared;          /* found it resident, or joined a load under way */
     bool found_resident;  /* of those, the first */
@@ -48,6 +49,7 @@ struct generation {
     struct artifacts *artifacts;
     LIST_ENTRY(generation) bucket; /* by id */
     TAILQ_ENTRY(generation) link;  /* all, oldest first */
+    TAILQ_ENTRY(generation) used;  /* RESIDENT: all of those, the least recently used first */
     uint64_t id;
     uint64_t number; /* in the order in which they are made, from 1 on */
     enum hearth_state state;
@@ -55,6 +57,7 @@ struct generation {
     bool superseded; /* the same files are resident, verified at least as well */
     bool ending;     /* cancelled, and its load has not ended yet; or dropped, and its memory has not come back yet */
     bool keep;       /* it loads on although nobody waits */
+    bool background; /* nobody who is in a hurry waits for it, nor ever has */
     struct load_spec *spec;
     uint64_t start_ns, seconds_ns; /* when it was asked for; how long it took, once it ended */
     struct hearth_span resolved;
@@ -64,7 +67,10 @@ struct generation {
     uint64_t bytes;  /* likewise */
     uint64_t device; /* likewise: of its first file */
     uint32_t n_files;
-    uint64_t list_bytes; /* QUEUED: of memory that the list of its files takes */
+    uint64_t list_bytes;    /* QUEUED: of memory that the list of its files takes */
+    enum hearth_wait waits; /* QUEUED: for what */
+    uint64_t lacks;         /* likewise: how much of it */
+    uint64_t cancelled_ns;  /* LOADING and ending: since when */
     struct charge charged;
     /* What it has, by its state. */
     struct resolve *resolve;      /* RESOLVING */

@@ -101,6 +101,14 @@ static int set_loads_at_once(struct options *o, const char *value) {
     return parse_count(value, 1024, &o->loads_at_once);
 }
 
+static int set_background_evicts(struct options *o, const char *value) {
+    static const char *const words[] = {"no", "yes"};
+    int i = WORD(value, words);
+    if (i >= 0)
+        o->background_evicts = i == 1;
+    return i < 0 ? i : 0;
+}
+
 static int set_bytes_in_flight(struct options *o, const char *value) {
     uint64_t bytes;
     int r = parse_size(value, &bytes);
@@ -138,6 +146,8 @@ static const struct key {
     {"hash-workers", set_hash_workers, "N", "a number from 1 to 1024", "hashing threads (one a core)"},
     {"bytes-in-flight", set_bytes_in_flight, "SIZE", "a size from 1MiB to 4GiB", "reads under way at once (64MiB)"},
     {"loads-at-once", set_loads_at_once, "N", "a number from 1 to 1024", "artifacts loading side by side (8)"},
+    {"background-evicts", set_background_evicts, "YES|NO", "yes or no",
+     "background loads may evict what nobody uses (no)"},
     {"idle-exit", set_idle_exit, "TIME", "a time above 0, as 30m, of 100 years at most",
      "end after so long without lease and load (never)"},
     {"log-level", set_log_level, "LEVEL", "error, warning, notice, info or debug", "what is logged (info)"},

@@ -27,6 +27,7 @@ struct options {
     unsigned hash_workers;
     uint64_t bytes_in_flight;
     unsigned loads_at_once;
+    bool background_evicts;
     uint64_t idle_exit_ns;
     enum log_level log_level;
     char metrics[108];       /* where figures are served; "": nowhere */
@@ -43,7 +44,7 @@ void options_deinit(struct options *o);
 int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
 
 /* The number of a key in the table (0 .. OPTIONS_KEYS - 1), or -1. */
-#define OPTIONS_KEYS 12
+#define OPTIONS_KEYS 13
 int options_key(const char *key);
 
 /* Told of each mistake in a configuration file. */

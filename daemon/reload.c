@@ -96,10 +96,10 @@ static void apply(struct daemon *d, struct options *now) {
     *now = (struct options){0};
     options_deinit(&was);
     log_set_level(d->options.log_level);
-    artifacts_tune(d->artifacts, d->options.loads_at_once);
     if (d->options.budget != was.budget &&
         budget_set(&d->budget, d->options.budget, d->options.backing == BACKING_HUGETLB, &err))
         log_failure(LOG_WARNING, "the budget stays as it is", &err);
+    artifacts_tune(d->artifacts, d->options.loads_at_once, d->options.background_evicts);
     d->used_ns = clock_now();
     loop_timer_set(d->loop, &d->idle, d->options.idle_exit_ns ? d->used_ns + d->options.idle_exit_ns : LOOP_NEVER);
     if (no_door)

@@ -107,7 +107,8 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         const struct waiter w = {.client = c,
                                  .serial = serial,
                                  .progress = request->flags & HEARTH_LOAD_PROGRESS,
-                                 .no_wait = request->flags & HEARTH_LOAD_NO_WAIT};
+                                 .no_wait = request->flags & HEARTH_LOAD_NO_WAIT,
+                                 .background = request->flags & HEARTH_LOAD_BACKGROUND};
         d->used_ns = clock_now();
         artifacts_load(d->artifacts, &spec, &w);
     }

@@ -10,6 +10,7 @@ struct storage {
     LIST_ENTRY(storage) link;
     uint64_t device;
     unsigned wanted, let_go; /* loads */
+    unsigned background;     /* of those wanted */
 };
 
 static struct storage *find(const struct slots *s, uint64_t device) {
@@ -20,7 +21,7 @@ static struct storage *find(const struct slots *s, uint64_t device) {
     return NULL;
 }
 
-int slots_check(const struct slots *s, uint64_t device, const char *what, struct hearth_error *err) {
+int slots_check(const struct slots *s, uint64_t device, bool background, const char *what, struct hearth_error *err) {
     const struct storage *t = find(s, device);
     if (t && t->let_go >= LET_GO_MAX) {
         error_set(err, HEARTH_E_BUSY, "the storage of %.256s does not answer: %u cancelled loads still wait for it",
@@ -31,10 +32,17 @@ int slots_check(const struct slots *s, uint64_t device, const char *what, struct
         error_hint(err, "see what is wrong with that storage; loads from elsewhere go on");
         return HEARTH_E_BUSY;
     }
-    return t && t->wanted >= s->at_once ? SLOTS_WAIT : 0;
+    if (!t)
+        return 0;
+    unsigned places = s->at_once;
+    if (background && places > 1)
+        places--;
+    else if (!background && places <= t->background) /* there is one only, and it is taken */
+        places = t->background + 1;
+    return t->wanted >= places ? SLOTS_WAIT : 0;
 }
 
-int slots_take(struct slots *s, uint64_t device, struct hearth_error *err) {
+int slots_take(struct slots *s, uint64_t device, bool background, struct hearth_error *err) {
     struct storage *t = find(s, device);
     if (!t) {
         t = calloc(1, sizeof(*t));
@@ -44,20 +52,27 @@ int slots_take(struct slots *s, uint64_t device, struct hearth_error *err) {
         LIST_INSERT_HEAD(&s->storages, t, link);
     }
     t->wanted++;
+    t->background += background;
     s->running++;
     return 0;
 }
 
-void slots_let_go(struct slots *s, uint64_t device) {
+void slots_hasten(struct slots *s, uint64_t device) {
+    find(s, device)->background--;
+}
+
+void slots_let_go(struct slots *s, uint64_t device, bool background) {
     struct storage *t = find(s, device);
     t->wanted--;
+    t->background -= background;
     t->let_go++;
     s->let_go++;
 }
 
-void slots_give_back(struct slots *s, uint64_t device, bool let_go) {
+void slots_give_back(struct slots *s, uint64_t device, bool let_go, bool background) {
     struct storage *t = find(s, device);
     *(let_go ? &t->let_go : &t->wanted) -= 1;
+    t->background -= background && !let_go;
     s->let_go -= let_go;
     s->running--;
 }

@@ -25,12 +25,14 @@ struct slots {
 
 #define SLOTS_WAIT (-1)
 /* 0: a load from this device (st_dev) may start; SLOTS_WAIT: when another one has ended. Errors: BUSY, about `what`. */
-int slots_check(const struct slots *s, uint64_t device, const char *what, struct hearth_error *err);
+int slots_check(const struct slots *s, uint64_t device, bool background, const char *what, struct hearth_error *err);
 /* Errors: NO_MEMORY. */
-int slots_take(struct slots *s, uint64_t device, struct hearth_error *err);
+int slots_take(struct slots *s, uint64_t device, bool background, struct hearth_error *err);
+/* It is a background load no more. */
+void slots_hasten(struct slots *s, uint64_t device);
 /* It was cancelled, and has not ended yet. */
-void slots_let_go(struct slots *s, uint64_t device);
+void slots_let_go(struct slots *s, uint64_t device, bool background);
 /* It has ended. */
-void slots_give_back(struct slots *s, uint64_t device, bool let_go);
+void slots_give_back(struct slots *s, uint64_t device, bool let_go, bool background);
 /* Nothing may be running. Can run twice. */
 void slots_deinit(struct slots *s);

@@ -9,6 +9,8 @@
 #include "util/error.h"
 #include "util/text.h"
 
+#define LOAD_FLAGS (HEARTH_LOAD_NO_WAIT | HEARTH_LOAD_PROGRESS | HEARTH_LOAD_BACKGROUND)
+
 /* Copies a string into the scratch memory, behind what is there; NULL when it is out of range. All strings of a packet
  * fit, unless they overlap: a packet of 64 KiB may not stand for gigabytes of text. */
 static const char *unpack(struct ipc_scratch *scratch, size_t *used, const struct wire_in *in,
@@ -85,8 +87,8 @@ static bool decode_load(struct ipc_peer *p, const struct wire_in *in, const char
         !unpack_digests(s->scratch, &used, in, m.digests))
         return false;
     *why = "a LOAD has an empty reference, flags or a policy that do not exist, or a reserved field that is not 0";
-    if (request.ref[0] == '\0' || m.flags & ~(HEARTH_LOAD_NO_WAIT | HEARTH_LOAD_PROGRESS) ||
-        m.verify > HEARTH_VERIFY_ALWAYS || m.seen & ~HEARTH_SEEN_VALID || m.reserved)
+    if (request.ref[0] == '\0' || m.flags & ~LOAD_FLAGS || m.verify > HEARTH_VERIFY_ALWAYS ||
+        m.seen & ~HEARTH_SEEN_VALID || m.reserved)
         return false;
     if (m.ref.length >= PATH_MAX) { /* and so every reply that repeats it fits a packet */
         struct hearth_error err;

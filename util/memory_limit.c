@@ -19,11 +19,18 @@
 
 /* How one version of control groups spells it. */
 struct spelling {
-    const char *limit, *usage, *reclaimable;
+    const char *reclaimable;
     const char *swap; /* NULL: this version states no limit that would keep all of it out of swap */
+    struct {
+        const char *limit, *usage;
+    } limits[2];
 };
-static const struct spelling v1 = {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", NULL};
-static const struct spelling v2 = {"memory.max", "memory.current", "inactive_file", "memory.swap.max"};
+static const struct spelling v1 = {"total_inactive_file",
+                                   NULL,
+                                   {{"memory.limit_in_bytes", "memory.usage_in_bytes"},
+                                    {"memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes"}}};
+static const struct spelling v2 = {
+    "inactive_file", "memory.swap.max", {{"memory.max", "memory.current"}, {"memory.high", "memory.current"}}};
 
 /* Called for this process's group, and for each above it up to the mount point. */
 typedef void (*visit_group)(void *user, const char *directory, const struct spelling *s);
@@ -131,15 +138,19 @@ struct each {
 
 static void state_limit(void *user, const char *directory, const struct spelling *s) {
     const struct each *each = user;
-    uint64_t limit, usage;
     char stat[PATH_MAX];
-    if (!number_in(directory, s->limit, &limit) || !number_in(directory, s->usage, &usage) ||
-        snprintf(stat, sizeof(stat), "%s/memory.stat", directory) >= (int)sizeof(stat))
+    if (snprintf(stat, sizeof(stat), "%s/memory.stat", directory) >= (int)sizeof(stat))
         return;
-    uint64_t reclaimable = kernel_keyed(stat, s->reclaimable), used = usage > reclaimable ? usage - reclaimable : 0;
-    struct memory_limit m = {.available = limit > used ? limit - used : 0, .limit = limit, .used = used};
-    if (snprintf(m.source, sizeof(m.source), "%s/%s", directory, s->limit) < (int)sizeof(m.source))
-        each->call(each->user, &m);
+    uint64_t reclaimable = kernel_keyed(stat, s->reclaimable);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t limit, usage;
+        if (!number_in(directory, s->limits[i].limit, &limit) || !number_in(directory, s->limits[i].usage, &usage))
+            continue;
+        uint64_t used = usage > reclaimable ? usage - reclaimable : 0;
+        struct memory_limit m = {.available = limit > used ? limit - used : 0, .limit = limit, .used = used};
+        if (snprintf(m.source, sizeof(m.source), "%s/%s", directory, s->limits[i].limit) < (int)sizeof(m.source))
+            each->call(each->user, &m);
+    }
 }
 
 int memory_limit_each(const char *root, memory_limit_call call, void *user, struct hearth_error *err) {

@@ -1,9 +1,10 @@
 /* util/memory_limit.h: how much memory this process may still use.
  *
  * A page fault beyond a control group's limit is not an error but a kill, so the question is asked before memory is
- * made. Every limit that applies is read: memory.max of each cgroup2 ancestor, memory.limit_in_bytes of each ancestor
- * in a v1 memory hierarchy, and MemAvailable of the machine. File cache on the inactive list can be given back and does
- * not count as used.
+ * made. Every limit that applies is read: memory.max and memory.high of each cgroup2 ancestor, beyond the second of
+ * which a process is not killed but slowed down to nothing; memory.limit_in_bytes and memory.memsw.limit_in_bytes of
+ * each ancestor in a v1 memory hierarchy; and MemAvailable of the machine. File cache on the inactive list can be given
+ * back and does not count as used. Swap is no room for artifacts, and is not counted as any.
  *
  * Thread rule: any thread; reads a handful of small files of the kernel's (about 100 us).
  */

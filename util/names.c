@@ -23,6 +23,11 @@ const char *hearth_backing_name(enum hearth_backing v) {
     return NAME_OF(names, v);
 }
 
+const char *hearth_wait_name(enum hearth_wait v) {
+    static const char *const names[] = {"nothing", "turn", "memory", "descriptors"};
+    return NAME_OF(names, v);
+}
+
 const char *hearth_phase_name(enum hearth_phase v) {
     static const char *const names[] = {"resolve", "open",  "first_byte", "read",   "populate",
                                         "hash",    "parse", "seal",       "publish"};

@@ -157,6 +157,8 @@ struct hearth_info {
     uint64_t seconds_ns;
     uint32_t n_files, leases;
     struct hearth_span phases[HEARTH_PHASES];
+    enum hearth_wait waits_for; /* while it is queued */
+    uint64_t lacks;
     char ref[HEARTH_REF_MAX];
 };
 
@@ -167,8 +169,9 @@ struct hearth_digest {
 
 /* All fields may be zero. Nothing is kept after the call that takes it, but `progress` and `user`. */
 struct hearth_load_options {
-    enum hearth_verify verify;  /* of what has no digest in `digests` */
-    bool no_wait;               /* return once the load has begun; it then goes on although nobody waits for it */
+    enum hearth_verify verify; /* of what has no digest in `digests` */
+    bool no_wait;              /* return once the load has begun; it then goes on although nobody waits for it */
+    bool background;           /* in no hurry: what others wait for goes first, and no idle artifact has to go for it */
     const char *const *include; /* globs against the path inside the artifact */
     size_t n_include;           /* at most HEARTH_LIST_MAX, as each n_ here */
     const char *const *exclude;
@@ -356,6 +359,7 @@ HEARTH_API const char *hearth_role_name(enum hearth_role v);
 HEARTH_API const char *hearth_verified_name(enum hearth_verified v);
 HEARTH_API const char *hearth_state_name(enum hearth_state v);
 HEARTH_API const char *hearth_backing_name(enum hearth_backing v);
+HEARTH_API const char *hearth_wait_name(enum hearth_wait v);
 HEARTH_API const char *hearth_phase_name(enum hearth_phase v);
 
 /* The version of the library, "0.1.0". Static. [any] */

@@ -94,6 +94,14 @@ enum hearth_state {
     HEARTH_STATE_GONE = 6,      /* "gone": evicted; clients that still hold it keep it */
 };
 
+/* What a queued load waits for. */
+enum hearth_wait {
+    HEARTH_WAIT_NOTHING = 0,
+    HEARTH_WAIT_TURN = 1,   /* "turn": others load from its storage */
+    HEARTH_WAIT_MEMORY = 2, /* "memory": room in the budget, which clients, other loads or what is going away hold */
+    HEARTH_WAIT_FDS = 3,    /* "descriptors": likewise */
+};
+
 /* What holds the bytes. What was got is reported, not what was asked for. */
 enum hearth_backing {
     HEARTH_BACKING_NONE = 0,       /* "none": no bytes */
@@ -133,9 +141,10 @@ struct hearth_span {
     uint64_t end_ns;
 };
 
-#define HEARTH_INFO_STALE 1u     /* a file on disk is no longer what was loaded */
-#define HEARTH_INFO_DIRECT_IO 2u /* the read was O_DIRECT */
-#define HEARTH_INFO_SHARED 4u    /* this request found it resident, or joined a load under way */
+#define HEARTH_INFO_STALE 1u       /* a file on disk is no longer what was loaded */
+#define HEARTH_INFO_DIRECT_IO 2u   /* the read was O_DIRECT */
+#define HEARTH_INFO_SHARED 4u      /* this request found it resident, or joined a load under way */
+#define HEARTH_INFO_BACKGROUND 16u /* it loads in the background: what others wait for goes first */
 
 /* What is known of one artifact: fixed struct of PROGRESS and INFO. since 1 */
 struct hearth_msg_info {
@@ -154,8 +163,11 @@ struct hearth_msg_info {
     uint32_t leases;
     struct hearth_wire_str ref;
     struct hearth_span phases[HEARTH_PHASES];
+    uint32_t waits_for; /* enum hearth_wait, while it is queued */
+    uint32_t reserved;
+    uint64_t lacks; /* what others hold of the memory (bytes) or the descriptors (their number) that it waits for */
 };
-HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_info) == 248, "info layout");
+HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_info) == 264, "info layout");
 
 /* ERROR: the final reply to a request that failed; serial 0 before a disconnect. since 1 */
 struct hearth_msg_error {
@@ -187,13 +199,16 @@ HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_welcome) == 40, "welcome layout");
  * generation loads beside the old. Several LOADs of the same files share one load. With NO_WAIT the INFO comes
  * once the reference is resolved and the load has its id; else when it is resident. PROGRESS comes at most ten
  * times a second, and only with PROGRESS asked for; the first carries the id. A LOAD ends with CANCEL and with the
- * connection, and with it the load itself when nobody else waits for it.
+ * connection, and with it the load itself when nobody else waits for it. With BACKGROUND it is in no hurry: what others
+ * wait for goes before it, and it takes no resident's place; as soon as somebody else waits for the same, it is
+ * hastened.
  *
  * Where mounts are not the daemon's, a path may mean another file. So a client that does not know better from WELCOME
  * says which one it sees there, links followed; when the daemon finds another one the answer is ERROR changed. A client
  * that sees none, or says nothing, is served what the daemon sees. since 1 */
 #define HEARTH_LOAD_NO_WAIT 1u
 #define HEARTH_LOAD_PROGRESS 2u
+#define HEARTH_LOAD_BACKGROUND 4u
 #define HEARTH_SEEN_VALID 1u
 struct hearth_msg_load {
     uint32_t flags;                   /* HEARTH_LOAD_* */

@@ -20,6 +20,8 @@ bool info_decode(const struct wire_in *in, struct hearth_info *out) {
         .seconds_ns = m.seconds_ns,
         .n_files = m.n_files,
         .leases = m.leases,
+        .waits_for = (enum hearth_wait)m.waits_for,
+        .lacks = m.lacks,
     };
     for (int i = 0; i < HEARTH_PHASES; i++)
         out->phases[i] = m.phases[i];

@@ -97,7 +97,8 @@ static int build_load(struct hearth *h, struct load *load, const char *ref, cons
     load->progress = o->progress;
     load->progress_user = o->user;
     struct hearth_msg_load *m = request_begin(h, &load->request, HEARTH_MSG_LOAD, sizeof(*m));
-    m->flags = (o->no_wait ? HEARTH_LOAD_NO_WAIT : 0) | (o->progress ? HEARTH_LOAD_PROGRESS : 0);
+    m->flags = (o->no_wait ? HEARTH_LOAD_NO_WAIT : 0) | (o->progress ? HEARTH_LOAD_PROGRESS : 0) |
+               (o->background ? HEARTH_LOAD_BACKGROUND : 0);
     m->verify = o->verify;
     tell_seen(h, ref, m);
     m->ref = wire_put_str(&h->out, ref);

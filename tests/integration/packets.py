@@ -9,7 +9,7 @@ PACKET_MAX = 65536
 NO_OFFSET = 2**64 - 1
 (HELLO, LOAD, WATCH, ATTACH, FILES, DETACH, LIST, STATUS, EVICT, STOP, CANCEL) = range(1, 12)
 (ERROR, WELCOME, PROGRESS, INFO, ATTACHED, FDS, DONE, STATUS_REPLY) = range(128, 136)
-NO_WAIT, WITH_PROGRESS = 1, 2
+NO_WAIT, WITH_PROGRESS, BACKGROUND = 1, 2, 4
 ALL = 1
 FORCE = 1
 (RESOLVING, QUEUED, LOADING, RESIDENT, FAILED, GONE) = range(1, 7)
@@ -18,7 +18,9 @@ CODES = (
     "ok system io no_memory no_fds invalid not_found denied too_large busy cancelled timeout no_daemon disconnected "
     "protocol unsupported malformed unsafe integrity changed parser"
 ).split()
-INFO_LAYOUT = struct.Struct("<Q4I8Q2I2I18Q")
+INFO_LAYOUT = struct.Struct("<Q4I8Q2I2I18Q2IQ")
+NOTHING, TURN, MEMORY, DESCRIPTORS = range(4)
+IN_BACKGROUND = 16
 INFO_FIELDS = (
     "id state verified backing flags bytes resident_bytes huge_bytes bytes_done from_disk from_page_cache "
     "from_resident seconds_ns n_files leases"
@@ -54,6 +56,7 @@ class Reply:
         values = INFO_LAYOUT.unpack_from(self.data, 16)
         found = dict(zip(INFO_FIELDS, values))
         found["ref"] = self.text(*values[15:17])
+        found["waits_for"], _, found["lacks"] = values[35:38]
         found["kind"] = self.kind
         return found
 

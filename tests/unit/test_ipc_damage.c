@@ -141,7 +141,7 @@ static void lists_and_strings_out_of_range_are_refused(void **state) {
             load->verify = HEARTH_VERIFY_ALWAYS + 1;
             break;
         case 12:
-            load->flags = 4;
+            load->flags = 1u << 31;
             break;
         case 13:
             f->out.buffer[load->ref.offset + 2] = '\0';

@@ -62,6 +62,17 @@ static void an_ancestor_that_is_tighter_counts(void **state) {
     expect(10 * MIB, "/sys/fs/cgroup/memory/slice/memory.limit_in_bytes");
 }
 
+static void memory_and_swap_together_limit_in_v1(void **state) {
+    (void)state;
+    put_v1("/job");
+    put("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "104857600\n");
+    put("/sys/fs/cgroup/memory/job/memory.usage_in_bytes", "10485760\n");
+    put("/sys/fs/cgroup/memory/job/memory.memsw.limit_in_bytes", "104857600\n");
+    put("/sys/fs/cgroup/memory/job/memory.memsw.usage_in_bytes", "94371840\n"); /* of which most is swapped out */
+    put("/sys/fs/cgroup/memory/job/memory.stat", "total_inactive_file 0\n");
+    expect(10 * MIB, "/sys/fs/cgroup/memory/job/memory.memsw.limit_in_bytes");
+}
+
 static void put_v2(const char *group, const char *mount_root) {
     char text[256];
     put_machine("8388608");
@@ -81,6 +92,19 @@ static void a_v2_group_and_its_ancestors_limit(void **state) {
     put("/sys/fs/my cgroup/user.slice/memory.current", "10485760\n");
     put("/sys/fs/my cgroup/user.slice/memory.stat", "anon 1\nworkingset_inactive_file 9\ninactive_file 5242880\n");
     expect(25 * MIB, "/sys/fs/my cgroup/user.slice/memory.max");
+}
+
+static void where_v2_slows_down_is_a_limit_and_swap_is_no_room(void **state) {
+    (void)state;
+    put_v2("/job", "/");
+    put("/sys/fs/my cgroup/job/memory.max", "104857600\n");
+    put("/sys/fs/my cgroup/job/memory.high", "52428800\n");
+    put("/sys/fs/my cgroup/job/memory.current", "20971520\n");
+    put("/sys/fs/my cgroup/job/memory.swap.max", "max\n");
+    put("/sys/fs/my cgroup/job/memory.swap.current", "20971520\n");
+    expect(30 * MIB, "/sys/fs/my cgroup/job/memory.high");
+    put("/sys/fs/my cgroup/job/memory.high", "max\n");
+    expect(80 * MIB, "/sys/fs/my cgroup/job/memory.max");
 }
 
 /* A container's mount shows its own group as the root. */
@@ -199,7 +223,9 @@ int main(void) {
         T(without_control_groups_the_machine_counts),
         T(a_v1_group_limits_and_its_inactive_cache_does_not_count),
         T(an_ancestor_that_is_tighter_counts),
+        T(memory_and_swap_together_limit_in_v1),
         T(a_v2_group_and_its_ancestors_limit),
+        T(where_v2_slows_down_is_a_limit_and_swap_is_no_room),
         T(a_mount_that_shows_a_part_of_the_tree_is_understood),
         T(a_group_that_is_over_its_limit_has_nothing_left),
         T(what_does_not_fit_is_told_with_figures),

@@ -1,0 +1,324 @@
+/* daemon/life.c: the steps of an artifact's life. See artifacts.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/life.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/text.h"
+
+#define WAITING_LISTS_MAX (UINT64_C(128) << 20)
+
+/* Every change of state, but the first. */
+static void step(struct generation *g, enum hearth_state to) {
+    struct artifacts *a = g->artifacts;
+    a->queued += (to == HEARTH_STATE_QUEUED) - (g->state == HEARTH_STATE_QUEUED);
+    a->failures += (to == HEARTH_STATE_FAILED) - (g->state == HEARTH_STATE_FAILED);
+    if (g->state == HEARTH_STATE_RESIDENT)
+        TAILQ_REMOVE(&a->used, g, used);
+    if (to == HEARTH_STATE_RESIDENT)
+        TAILQ_INSERT_TAIL(&a->used, g, used);
+    g->state = to;
+}
+
+/* ---- the end ---- */
+
+void life_forget(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    step(g, HEARTH_STATE_GONE);
+    LIST_REMOVE(g, bucket);
+    TAILQ_REMOVE(&a->all, g, link);
+    struct charge charged = g->charged;
+    generation_free(g);
+    budget_refund(a->o.budget, charged);
+}
+
+/* On the loop, when the memory of what was dropped has come back. */
+static void retired(void *user) {
+    struct generation *g = user;
+    struct artifacts *a = g->artifacts;
+    a->retiring--;
+    waiting_finish_all(g, NULL);
+    life_forget(g);
+    queue_run(a);
+}
+
+/* On one of the engine's threads. */
+static void hand_over_retired(void *user) {
+    struct generation *g = user;
+    loop_post(g->artifacts->o.loop, &g->ended);
+}
+
+void life_drop(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    if (!g->resident) {
+        life_forget(g);
+        return;
+    }
+    a->o.events.dropped(a->o.user, g);
+    a->retiring++;
+    g->ending = true;
+    step(g, HEARTH_STATE_GONE);
+    g->ended = (struct loop_job){.run = retired, .user = g};
+    g->retirement = (struct retirement){.resident = steal_ptr(&g->resident), .done = hand_over_retired, .user = g};
+    resident_retire(a->o.engine, &g->retirement);
+}
+
+void life_gone(struct generation *g) {
+    step(g, HEARTH_STATE_GONE);
+}
+
+void life_abandon(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    if (g->state == HEARTH_STATE_LOADING) {
+        if (!g->ending) {
+            load_cancel(g->load);
+            slots_let_go(&a->slots, g->device, g->background);
+            g->cancelled_ns = clock_now();
+        }
+        g->ending = true;
+        return;
+    }
+    if (g->state == HEARTH_STATE_RESOLVING)
+        resolve_drop(g->resolve);
+    life_drop(g);
+}
+
+/* Goes with its last lease, at once if it has none. */
+static void let_go(struct generation *g, bool *why, const char *said) {
+    char id[ID_TEXT_BYTES];
+    if (*why)
+        return;
+    *why = true;
+    log_info("%s %s%s", format_id(g->id, id), said, g->leases ? "" : "; dropped");
+    if (!g->leases)
+        life_drop(g);
+}
+
+/* ---- failed, resident ---- */
+
+void life_failed(struct generation *g, const struct hearth_error *err) {
+    struct artifacts *a = g->artifacts;
+    budget_settle(a->o.budget, &g->charged, (struct charge){0, 0});
+    g->artifact = artifact_free(g->artifact);
+    g->seconds_ns = clock_now() - g->start_ns;
+    g->reason = malloc(sizeof(*g->reason));
+    if (g->reason)
+        *g->reason = *err;
+    waiting_finish_all(g, err);
+    if (!g->reason) { /* told to those who waited; there is no memory to keep it */
+        life_drop(g);
+        return;
+    }
+    step(g, HEARTH_STATE_FAILED);
+    if (a->failures <= FAILURES_KEPT)
+        return;
+    struct generation *oldest;
+    TAILQ_FOREACH(oldest, &a->all, link)
+    if (oldest->state == HEARTH_STATE_FAILED)
+        break;
+    life_drop(oldest);
+}
+
+static void resident(struct generation *g, struct resident *r) {
+    struct artifacts *a = g->artifacts;
+    g->resident = r;
+    g->keep = false;
+    g->seconds_ns = clock_now() - g->start_ns;
+    step(g, HEARTH_STATE_RESIDENT);
+    budget_settle(a->o.budget, &g->charged, (struct charge){.bytes = r->resident_bytes, .fds = g->charged.fds});
+    waiting_finish_all(g, NULL);
+    a->o.events.loaded(a->o.user, g);
+    for (struct generation *other = TAILQ_FIRST(&a->all), *next; other; other = next) {
+        next = TAILQ_NEXT(other, link);
+        if (other == g || other->ending)
+            continue;
+        if (other->state == HEARTH_STATE_FAILED && strcmp(other->spec->ref, g->spec->ref) == 0)
+            life_drop(other);
+        else if (other->state == HEARTH_STATE_RESIDENT && load_spec_same_files(other->spec, g->spec) &&
+                 resident_serves(r, other->resident->artifact, other->spec->verify))
+            let_go(other, &other->superseded, "is superseded: its files are resident, verified better");
+    }
+}
+
+/* ---- loading ---- */
+
+/* On the loop, when the load has ended either way. */
+static void load_ended(void *user) {
+    struct generation *g = user;
+    struct artifacts *a = g->artifacts;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct resident *r = NULL;
+    int e = load_take(g->load, &r, &err);
+    g->load = load_free(g->load);
+    slots_give_back(&a->slots, g->device, g->ending, g->background);
+    if (g->ending) { /* whoever waited has been told */
+        g->resident = r;
+        life_drop(g);
+    } else if (e) {
+        char context[64], id[ID_TEXT_BYTES];
+        snprintf(context, sizeof(context), "load %s failed", format_id(g->id, id));
+        log_failure(LOG_WARNING, context, &err);
+        life_failed(g, &err);
+    } else {
+        resident(g, r);
+    }
+    queue_run(a);
+}
+
+/* On the load's own thread. */
+static void hand_over(void *user, struct load *l) {
+    (void)l;
+    struct generation *g = user;
+    loop_post(g->artifacts->o.loop, &g->ended);
+}
+
+void life_load(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    g->ended = (struct loop_job){.run = load_ended, .user = g};
+    const struct load_request request = {
+        .id = g->id,
+        .start_ns = g->start_ns,
+        .resolve = g->resolved,
+        .artifact = steal_ptr(&g->artifact),
+        .verify = g->spec->verify,
+        .background = g->background,
+        .done = hand_over,
+        .user = g,
+    };
+    step(g, HEARTH_STATE_LOADING);
+    if (load_start(a->o.engine, &request, &g->load, &err)) {
+        slots_give_back(&a->slots, g->device, false, g->background);
+        log_failure(LOG_WARNING, "a load cannot be started", &err);
+        life_failed(g, &err);
+    }
+}
+
+/* ---- resolved ---- */
+
+/* What can take a request over: the same that is loading, or a resident that is verified at least as well. */
+static struct generation *find_same(struct artifacts *a, const struct load_spec *spec,
+                                    const struct artifact *artifact) {
+    struct generation *g;
+    TAILQ_FOREACH(g, &a->all, link) {
+        if (g->state < HEARTH_STATE_QUEUED || g->state > HEARTH_STATE_RESIDENT || g->ending || g->superseded)
+            continue;
+        if (memcmp(g->key, artifact->key, sizeof(g->key)) == 0)
+            return g;
+        if (g->state == HEARTH_STATE_RESIDENT && load_spec_same_files(g->spec, spec) &&
+            resident_serves(g->resident, artifact, spec->verify))
+            return g;
+    }
+    return NULL;
+}
+
+/* Marks the residents that `now` (NULL: nothing is there) shows to be out of date. */
+static void mark_stale(struct artifacts *a, const struct load_spec *spec, const struct artifact *now) {
+    for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
+        next = TAILQ_NEXT(g, link);
+        if (g->state == HEARTH_STATE_RESIDENT && !g->ending && strcmp(g->spec->ref, spec->ref) == 0 &&
+            (!now || generation_is_stale(g, spec, now)))
+            let_go(g, &g->stale, "is stale: its files on disk have changed");
+    }
+}
+
+/* Lists of files are memory too, however little of it as a rule. */
+static int too_many_wait(const struct artifacts *a, const struct generation *g, struct hearth_error *err) {
+    const struct generation *other;
+    uint64_t bytes = g->list_bytes;
+    char waiting[16], limit[16];
+    TAILQ_FOREACH(other, &a->all, link)
+    if (other->state == HEARTH_STATE_QUEUED)
+        bytes += other->list_bytes;
+    if (bytes <= WAITING_LISTS_MAX)
+        return 0;
+    error_set(err, HEARTH_E_BUSY, "too many loads wait for their turn: the lists of their files alone take %s",
+              format_size(bytes, waiting, sizeof(waiting)));
+    error_at(err, g->spec->ref, HEARTH_NO_OFFSET);
+    error_expected(err, "at most %s", format_size(WAITING_LISTS_MAX, limit, sizeof(limit)));
+    error_found(err, "%s", waiting);
+    error_hint(err, "load it again when some of them have ended");
+    return HEARTH_E_BUSY;
+}
+
+/* What it holds while it waits. Where residents that can go hold the last descriptors, it may wait nevertheless: when
+ * its turn comes they go. */
+static int charge_waiting(struct generation *g, struct hearth_error *err) {
+    struct budget *b = g->artifacts->o.budget;
+    struct charge waiting = {.fds = BUDGET_FDS_WAITING};
+    int r = budget_charge(b, waiting, g->spec->ref, err);
+    if (r) {
+        struct charge idle = residency_survey(g, NULL).idle, lacking = budget_lacking(b, waiting);
+        if (lacking.fds > idle.fds)
+            return r;
+        budget_settle(b, &g->charged, waiting);
+        return 0;
+    }
+    g->charged = waiting;
+    return 0;
+}
+
+/* The waiters of g, which asked for the same. */
+static void take_over(struct generation *known, struct generation *g) {
+    known->stale = false;
+    if (known->state == HEARTH_STATE_RESIDENT)
+        residency_touch(known);
+    else if (!g->background)
+        queue_hasten(known);
+    for (struct waiter *w; (w = TAILQ_FIRST(&g->waiters));) {
+        TAILQ_REMOVE(&g->waiters, w, link);
+        TAILQ_INSERT_TAIL(&known->waiters, w, link);
+        w->shared = true;
+        w->found_resident = known->state == HEARTH_STATE_RESIDENT;
+        waiting_tell(known, w);
+    }
+    life_drop(g);
+}
+
+void life_resolved(void *user, struct artifact *artifact, struct hearth_span span, const struct hearth_error *err) {
+    struct generation *g = user;
+    struct artifacts *a = g->artifacts;
+    struct waiter *w, *next;
+    g->resolve = NULL;
+    if (err) {
+        /* Else it is something inside of it that is missing: what is resident may never have had that. */
+        if (err->code == HEARTH_E_NOT_FOUND && strcmp(err->file, g->spec->ref) == 0)
+            mark_stale(a, g->spec, NULL);
+        log_failure(LOG_INFO, "a reference cannot be resolved", err);
+        waiting_finish_all(g, err);
+        life_drop(g);
+        return;
+    }
+    TAILQ_FOREACH(w, &g->waiters, link)
+    w->resolve = span_since(span, w->start_ns);
+    mark_stale(a, g->spec, artifact);
+    struct generation *known = find_same(a, g->spec, artifact);
+    if (known) {
+        artifact_free(artifact);
+        take_over(known, g);
+        queue_run(a);
+        return;
+    }
+    g->resolved = span_since(span, g->start_ns);
+    g->artifact = artifact;
+    memcpy(g->key, artifact->key, sizeof(g->key));
+    g->bytes = artifact->bytes;
+    g->device = artifact->n_files ? artifact->files[0].identity.device : 0;
+    g->n_files = (uint32_t)artifact->n_files;
+    g->list_bytes = artifact_list_bytes(artifact);
+    struct hearth_error refused = HEARTH_ERROR_INIT;
+    if (too_many_wait(a, g, &refused) || charge_waiting(g, &refused)) {
+        log_failure(LOG_WARNING, "a load is refused", &refused);
+        life_failed(g, &refused);
+        return;
+    }
+    step(g, HEARTH_STATE_QUEUED);
+    for (w = TAILQ_FIRST(&g->waiters); w; w = next) {
+        next = TAILQ_NEXT(w, link);
+        waiting_tell(g, w);
+    }
+    queue_run(a);
+}

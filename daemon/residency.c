@@ -1,0 +1,71 @@
+/* daemon/residency.c: what is in memory, and what may go for something else.
+ *
+ * A resident that no client leases and no pin keeps is idle: it stays, because it may be wanted again, and goes when
+ * something else needs its memory or its descriptors, the least recently used first. It is used when it becomes
+ * resident, when a load finds it there, and when a lease on it begins or ends.
+ *
+ * It goes for what a client waits for. What is loaded in the background takes nobody's place, because nobody has asked
+ * for it yet, while what is there was asked for: unless configured otherwise (background_evicts) only what is stale
+ * goes for it.
+ */
+#include "daemon/life.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/text.h"
+
+/* What was cancelled gives its memory back within milliseconds, if its storage answers. That is waited for before
+ * others have to go, but not for long. */
+#define CANCELLED_NS NS_PER_S
+
+void residency_touch(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    if (g->state != HEARTH_STATE_RESIDENT)
+        return;
+    TAILQ_REMOVE(&a->used, g, used);
+    TAILQ_INSERT_TAIL(&a->used, g, used);
+}
+
+static bool may_go(const struct generation *g, const struct generation *for_whom) {
+    if (g->state != HEARTH_STATE_RESIDENT || g->leases)
+        return false;
+    return !for_whom->background || g->stale || g->superseded || g->artifacts->o.background_evicts;
+}
+
+struct holdings residency_survey(const struct generation *for_whom, const struct generation *first) {
+    struct holdings h = {.changes_ns = LOOP_NEVER};
+    const struct generation *g;
+    uint64_t now = clock_now();
+    TAILQ_FOREACH(g, &for_whom->artifacts->all, link) {
+        struct charge *sum = &h.kept;
+        if (g == for_whom)
+            continue;
+        if (may_go(g, for_whom))
+            sum = &h.idle;
+        else if (g->state == HEARTH_STATE_GONE && g->ending)
+            sum = &h.coming;
+        else if (g->state < HEARTH_STATE_RESIDENT && !(first && g->number > first->number))
+            sum = &h.loading;
+        if (g->state == HEARTH_STATE_LOADING && g->ending && now - g->cancelled_ns < CANCELLED_NS) {
+            sum = &h.coming;
+            if (g->cancelled_ns + CANCELLED_NS < h.changes_ns)
+                h.changes_ns = g->cancelled_ns + CANCELLED_NS;
+        }
+        *sum = charge_plus(*sum, g->charged);
+    }
+    return h;
+}
+
+void residency_make_room(const struct generation *for_whom, struct charge lacking) {
+    struct artifacts *a = for_whom->artifacts;
+    for (struct generation *g = TAILQ_FIRST(&a->used), *next; g && !charge_is_none(lacking); g = next) {
+        char id[ID_TEXT_BYTES], size[16];
+        next = TAILQ_NEXT(g, used);
+        bool helps = (lacking.bytes && g->charged.bytes) || (lacking.fds && g->charged.fds);
+        if (!helps || !may_go(g, for_whom))
+            continue;
+        lacking = charge_minus(lacking, g->charged);
+        log_info("evicting %s, %s, the least recently used, for %s: %s", format_id(g->id, id), g->spec->ref,
+                 for_whom->spec->ref, format_size(g->charged.bytes, size, sizeof(size)));
+        life_drop(g);
+    }
+}
