@@ -33,9 +33,11 @@ static int by_reference(const void *a, const void *b) {
     return order ? order : (x->id > y->id) - (x->id < y->id);
 }
 
-int cli_list(struct cli *c, struct hearth *h, struct hearth_info **out, size_t *n, struct hearth_error *err) {
+/* `ref`: "" for all. */
+static int list(struct cli *c, struct hearth *h, const char *ref, struct hearth_info **out, size_t *n,
+                struct hearth_error *err) {
     struct list l = {0};
-    int r = hearth_list(h, collect, &l, c->deadline, err);
+    int r = hearth_list_of(h, ref, collect, &l, c->deadline, err);
     if (r == 0 && l.no_memory)
         r = error_set(err, HEARTH_E_NO_MEMORY, "out of memory");
     if (r != 0) {
@@ -47,6 +49,10 @@ int cli_list(struct cli *c, struct hearth *h, struct hearth_info **out, size_t *
     *out = l.items;
     *n = l.n;
     return 0;
+}
+
+int cli_list(struct cli *c, struct hearth *h, struct hearth_info **out, size_t *n, struct hearth_error *err) {
+    return list(c, h, "", out, n, err);
 }
 
 static bool names(const struct hearth_info *info, const char *argument, const char *path, uint64_t id) {
@@ -82,6 +88,11 @@ int cli_lookup(struct cli *c, struct hearth *h, const char *argument, struct hea
     for (size_t i = 0; i < n_all; i++)
         if (names(&all[i], argument, path, id))
             all[found++] = all[i];
+    if (found == 0 && id == 0 && argument[0] != '/') { /* the daemon may know it as SOURCE/PATH */
+        free(steal_ptr(&all));
+        if (list(c, h, argument, &all, &found, NULL) != 0)
+            found = 0;
+    }
     if (found == 0) {
         error_set(err, HEARTH_E_NOT_FOUND, "the daemon has no artifact %s", argument);
         error_hint(err, "`hearth ls` lists what it has");

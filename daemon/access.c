@@ -123,16 +123,11 @@ static int names_nothing(const struct daemon *d, const char *reference, struct h
     return HEARTH_E_NOT_FOUND;
 }
 
-int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, char out[PATH_MAX], const char **root,
-                     struct hearth_error *err) {
+int access_path(const struct daemon *d, const char *reference, char out[PATH_MAX], struct hearth_error *err) {
     const char *rest;
     const struct source *s = NULL;
-    const struct who *who = access_who(p);
-    if (reference[0] != '/') {
-        s = sources_of_name(d->options.sources, reference, &rest);
-        if (!s)
-            return names_nothing(d, reference, err);
-    }
+    if (reference[0] != '/' && !(s = sources_of_name(d->options.sources, reference, &rest)))
+        return names_nothing(d, reference, err);
     if ((size_t)snprintf(out, PATH_MAX, "%s%s%s", s ? s->path : "", s ? "/" : "", s ? rest : reference) >= PATH_MAX) {
         error_set(err, HEARTH_E_INVALID, "the reference is longer than a path may be");
         error_expected(err, "at most %d bytes, the path of the source included", PATH_MAX - 1);
@@ -142,9 +137,18 @@ int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference
     if (s && path_leads_back(out)) {
         error_set(err, HEARTH_E_INVALID, "'%.256s' has '..' in it", reference);
         error_expected(err, "SOURCE/PATH without '..'");
-        return refuse(p, err);
+        return HEARTH_E_INVALID;
     }
-    s = sources_of_path(d->options.sources, out); /* one inside of it may have it */
+    return 0;
+}
+
+int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, char out[PATH_MAX], const char **root,
+                     struct hearth_error *err) {
+    const struct who *who = access_who(p);
+    int r = access_path(d, reference, out, err);
+    if (r)
+        return r;
+    const struct source *s = sources_of_path(d->options.sources, out); /* not always the one that was named */
     *root = s ? s->path : NULL;
     if (!who || (s && source_right(s, who) >= RIGHT_LOAD))
         return 0;

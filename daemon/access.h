@@ -19,7 +19,9 @@ struct generation;
 /* For struct ipc_options: why this client is not served, or NULL when it is. Static. */
 const char *access_refuses(void *daemon, int fd, struct ipc_cred cred);
 
-/* Makes `out` the absolute path that a LOAD's reference means, if the client may load it. *root: the directory of its
+/* Makes `out` the absolute path that a reference means. Errors: NOT_FOUND (no source of this name), INVALID. */
+int access_path(const struct daemon *d, const char *reference, char out[PATH_MAX], struct hearth_error *err);
+/* The same if the client may load it. *root: the directory of its
  * source, that it must not lead out of; NULL: none. It is good for as long as the sources are. Errors: NOT_FOUND,
  * INVALID, DENIED. */
 int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, char out[PATH_MAX], const char **root,

@@ -61,11 +61,15 @@ void client_lease_remove(struct client *c, struct lease *l) {
     *l = c->leases[--c->n_leases];
 }
 
-int client_list_add(struct client *c, uint32_t serial) {
+int client_list_add(struct client *c, uint32_t serial, const char *ref) {
     struct listing *l = malloc(sizeof(*l));
     if (!l)
         return -ENOMEM;
-    *l = (struct listing){.serial = serial, .newest = generation_newest()};
+    *l = (struct listing){.serial = serial, .ref = ref ? strdup(ref) : NULL, .newest = generation_newest()};
+    if (ref && !l->ref) {
+        free(l);
+        return -ENOMEM;
+    }
     STAILQ_INSERT_TAIL(&c->listings, l, link);
     return 0;
 }
@@ -73,6 +77,7 @@ int client_list_add(struct client *c, uint32_t serial) {
 void client_list_remove(struct client *c) {
     struct listing *l = STAILQ_FIRST(&c->listings);
     STAILQ_REMOVE_HEAD(&c->listings, link);
+    free(l->ref);
     free(l);
 }
 

@@ -22,6 +22,7 @@ struct lease {
 struct listing {
     STAILQ_ENTRY(listing) link;
     uint32_t serial;
+    char *ref;           /* only those of this path; NULL: all */
     uint64_t newest;     /* the last one to be listed, by number */
     uint64_t id, number; /* of the one that was listed last */
     uint64_t count;      /* listed so far */
@@ -51,8 +52,8 @@ struct lease *client_lease(struct client *c, const struct generation *g);
 int client_lease_add(struct client *c, struct generation *g, struct lease **out, struct hearth_error *err);
 void client_lease_remove(struct client *c, struct lease *l);
 
-/* Adds a LIST of all there is now. 0, or -ENOMEM. */
-int client_list_add(struct client *c, uint32_t serial);
+/* Adds a LIST of all there is now, or of all with this path. 0, or -ENOMEM. */
+int client_list_add(struct client *c, uint32_t serial, const char *ref);
 /* Removes the first. */
 void client_list_remove(struct client *c);
 

@@ -324,7 +324,7 @@ static bool list_some(struct daemon *d, struct ipc_peer *p, struct listing *l) {
             ipc_reply_done(p, l->serial, l->count);
             return true;
         }
-        if (access_right(d, who, g) >= RIGHT_ATTACH) {
+        if ((!l->ref || strcmp(g->spec->ref, l->ref) == 0) && access_right(d, who, g) >= RIGHT_ATTACH) {
             generation_info(g, now, &info);
             ipc_reply_item(p, l->serial, &info, g->spec->ref);
             l->count++;
@@ -346,10 +346,14 @@ static void on_room(void *user, struct ipc_peer *p) {
         ipc_peer_await_room(p);
 }
 
-static void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
+static void on_list(void *user, struct ipc_peer *p, uint32_t serial, const char *ref) {
     struct daemon *d = user;
     struct client *c = client_of(&d->clients, p);
-    if (!c || client_list_add(c, serial))
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    char path[PATH_MAX];
+    if (ref[0] && access_path(d, ref, path, &err))
+        ipc_reply_error(p, serial, &err);
+    else if (!c || client_list_add(c, serial, ref[0] ? path : NULL))
         reply_no_memory(p, serial);
     else if (!STAILQ_NEXT(STAILQ_FIRST(&c->listings), link))
         on_room(d, p); /* else its turn will come */

@@ -150,6 +150,7 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
     const struct ipc_handler *h = &p->server->handler;
     void *user = p->server->user;
     uint32_t serial = in->header.serial;
+    char ref[PATH_MAX];
     union {
         struct hearth_msg_watch watch;
         struct hearth_msg_attach attach;
@@ -176,9 +177,9 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         return true;
     case HEARTH_MSG_LIST:
         wire_fixed(in, &m.list, sizeof(m.list));
-        if (m.list.flags || m.list.reserved)
+        if (m.list.flags || m.list.reserved || wire_get_str(in, m.list.ref, ref, sizeof(ref)) < 0)
             return false;
-        h->list(user, p, serial);
+        h->list(user, p, serial, ref);
         return true;
     case HEARTH_MSG_STATUS:
         wire_fixed(in, &m.status, sizeof(m.status));

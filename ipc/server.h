@@ -58,8 +58,8 @@ struct ipc_handler {
     void (*watch)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id);
     void (*attach)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
     void (*files)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, const uint32_t *files, size_t n);
-    void (*detach)(void *user, struct ipc_peer *p, uint64_t id); /* has no reply */
-    void (*list)(void *user, struct ipc_peer *p, uint32_t serial);
+    void (*detach)(void *user, struct ipc_peer *p, uint64_t id);                    /* has no reply */
+    void (*list)(void *user, struct ipc_peer *p, uint32_t serial, const char *ref); /* "": all */
     void (*status)(void *user, struct ipc_peer *p, uint32_t serial);
     void (*evict)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
     void (*stop)(void *user, struct ipc_peer *p, uint32_t serial);

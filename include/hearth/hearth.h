@@ -330,6 +330,12 @@ HEARTH_API int hearth_find_tensor(struct hearth_artifact *a, const char *file, c
 HEARTH_API int hearth_list(struct hearth *h, void (*each)(void *user, const struct hearth_info *info), void *user,
                            uint64_t deadline, struct hearth_error *err);
 
+/* The same for those of one reference: SOURCE/PATH, or an absolute path as `ref` of an info has it. [asks] Errors:
+ * NOT_FOUND (no source of this name; nothing listed is no error), INVALID. */
+HEARTH_API int hearth_list_of(struct hearth *h, const char *ref,
+                              void (*each)(void *user, const struct hearth_info *info), void *user, uint64_t deadline,
+                              struct hearth_error *err);
+
 /* See struct hearth_msg_status_reply in protocol.h for each field. */
 struct hearth_status {
     uint32_t pid, clients, artifacts, leases; /* how many, but for pid; clients: connections, this one included */

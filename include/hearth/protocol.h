@@ -273,7 +273,9 @@ struct hearth_msg_detach {
 struct hearth_msg_list {
     uint32_t flags; /* 0 */
     uint32_t reserved;
+    struct hearth_wire_str ref; /* only those of this reference, an absolute path or SOURCE/PATH; empty: all */
 };
+HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_list) == 16, "list layout");
 
 struct hearth_msg_done {
     uint64_t count; /* LIST: artifacts listed. EVICT: artifacts evicted. Else 0. */

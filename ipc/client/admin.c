@@ -45,14 +45,22 @@ static enum taken take_item(struct request *r, const struct wire_in *in, struct 
     return TAKEN_PART;
 }
 
-int hearth_list(struct hearth *h, void (*each)(void *user, const struct hearth_info *info), void *user,
-                uint64_t deadline, struct hearth_error *err) {
+int hearth_list_of(struct hearth *h, const char *ref, void (*each)(void *user, const struct hearth_info *info),
+                   void *user, uint64_t deadline, struct hearth_error *err) {
     struct list list = {.request.take = take_item, .each = each, .user = user};
+    if (strlen(ref) >= HEARTH_REF_MAX)
+        return error_set(err, HEARTH_E_INVALID, "the reference is too long");
     int code = request_ready(h, &list.request, deadline, err);
     if (code)
         return code;
-    request_begin(h, &list.request, HEARTH_MSG_LIST, sizeof(struct hearth_msg_list));
+    struct hearth_msg_list *m = request_begin(h, &list.request, HEARTH_MSG_LIST, sizeof(*m));
+    m->ref = wire_put_str(&h->out, ref);
     return request_call(h, &list.request, deadline, err);
+}
+
+int hearth_list(struct hearth *h, void (*each)(void *user, const struct hearth_info *info), void *user,
+                uint64_t deadline, struct hearth_error *err) {
+    return hearth_list_of(h, "", each, user, deadline, err);
 }
 
 struct status {

@@ -5,6 +5,7 @@
  * One input is a sequence of packets: a byte of choices, two bytes of length, then the packet. A HELLO goes before,
  * unless the input is empty or its first byte says otherwise, and the header's sizes are put right where the choices
  * say so; no mutation would get past them. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -106,7 +107,8 @@ static void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
     must(serial != 0);
 }
 
-static void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
+static void on_list(void *user, struct ipc_peer *p, uint32_t serial, const char *ref) {
+    must(strlen(ref) < PATH_MAX);
     (void)user;
     ipc_reply_item(p, serial, &info, "/a");
     if (later(p, serial))

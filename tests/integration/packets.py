@@ -152,8 +152,9 @@ class Client:
     def evict(self, id_, flags=0):
         return self.call(EVICT, struct.pack("<QII", id_, flags, 0)).unpack("<Q")[0]
 
-    def list(self):
-        serial, found = self.send(LIST, bytes(8)), []
+    def list(self, ref=""):
+        ref = os.fsencode(ref)
+        serial, found = self.send(LIST, struct.pack("<4I", 0, 0, 32, len(ref)), ref), []
         while True:
             reply = self.reply(serial)
             if reply.kind == DONE:

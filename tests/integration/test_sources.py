@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import stat
+import subprocess
 import tempfile
 import threading
 
@@ -89,6 +90,31 @@ def test_a_name_and_a_path_are_the_same_artifact(served, world):
         assert refused(client.load, "nobody/a").code == "not_found"
         assert refused(client.load, "models/none").code == "not_found"
         assert client.load(world / "secret")["state"] == packets.RESIDENT  # the daemon's own user may
+
+
+def test_a_list_can_be_of_one_reference(served, world):
+    with Client(served.socket) as client:
+        first, second = client.load("models/a")["id"], client.load("inner/b")["id"]
+        assert [item["id"] for item in client.list("models/a")] == [first]
+        assert [item["id"] for item in client.list("models/inner/b")] == [second]
+        assert [item["id"] for item in client.list(f"{world}/models//a/")] == [first]
+        assert client.list("models") == client.list("/nothing") == []
+        assert refused(client.list, "nobody/a").code == "not_found"
+        assert refused(client.list, "models/../a").code == "invalid"
+        assert len(client.list()) == 2
+
+
+def test_the_command_line_takes_names(served, world, bin_dir):
+    def hearth(*arguments):
+        return subprocess.run([bin_dir / "hearth", *arguments], env=served.env, cwd="/", capture_output=True, text=True)
+
+    assert hearth("load", "models/a").returncode == 0
+    assert hearth("evict", "models/b").returncode == 1
+    assert hearth("evict", "nobody/a").returncode == 1
+    evicted = hearth("evict", "models/a")
+    assert evicted.returncode == 0 and f"{world}/models/a" in evicted.stdout
+    with Client(served.socket) as client:
+        assert client.list() == []
 
 
 def test_dots_do_not_lead_out(served, world):

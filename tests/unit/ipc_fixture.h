@@ -163,7 +163,8 @@ static inline void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
     f->id = serial;
 }
 
-static inline void on_list(void *user, struct ipc_peer *p, uint32_t serial) {
+static inline void on_list(void *user, struct ipc_peer *p, uint32_t serial, const char *ref) {
+    (void)ref;
     struct fixture *f = user;
     if (!take(f, p, serial, HEARTH_MSG_LIST))
         return;
