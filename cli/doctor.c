@@ -113,7 +113,7 @@ static void look(struct cli *c, struct doctor *d) {
     check_uring(d, probe_uring());
     check_huge_pages(d);
     check_memory_limits(d);
-    check_swap(d);
+    check_swap(d, probe_locking());
     if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0)
         check_locking(d, limit.rlim_cur);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)

@@ -74,7 +74,9 @@ void check_uring(struct doctor *d, int sys_errno);
 
 void check_huge_pages(struct doctor *d);
 void check_memory_limits(struct doctor *d);
-void check_swap(struct doctor *d);
+/* Whether this process may lock as much memory as it likes. */
+bool probe_locking(void);
+void check_swap(struct doctor *d, bool may_lock);
 void check_page_reporting(struct doctor *d);
 
 /* ---- doctor_limits.c ---- */

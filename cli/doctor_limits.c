@@ -44,12 +44,11 @@ static bool existing(char *path, struct stat *st) {
 
 void check_locking(struct doctor *d, uint64_t memlock) {
     char size[16];
-    /* Reads register no buffers, whose pins would keep blobs from being sealed: so nothing here depends on it. */
+    /* Reads register no buffers, whose pins would keep blobs from being sealed: it is only about swap. */
     if (memlock == UINT64_MAX)
         finding_add(d, "locked memory", LEVEL_OK, "no limit");
     else
-        finding_add(d, "locked memory", LEVEL_OK, "at most %s; hearthd locks none",
-                    format_size(memlock, size, sizeof(size)));
+        finding_add(d, "locked memory", LEVEL_OK, "at most %s", format_size(memlock, size, sizeof(size)));
 }
 
 void check_state_directory(struct doctor *d) {

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "cli/doctor.h"
@@ -14,6 +15,7 @@
 #include "util/text.h"
 
 #define LITTLE_BYTES (UINT64_C(1) << 30)
+#define LOCKED_BYTES (UINT64_C(1) << 40)
 #define NOTHING_BYTES (UINT64_C(64) << 20)
 /* From here on fresh memory waits for the host, and not only for the kernel to zero it. */
 #define SUPPLY_FACTOR 2.0
@@ -109,7 +111,16 @@ void check_memory_limits(struct doctor *d) {
 
 /* ---- swap ---- */
 
-void check_swap(struct doctor *d) {
+bool probe_locking(void) {
+    /* Nothing of it is ever touched, so that it is only counted. */
+    void *at = mmap(NULL, LOCKED_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    bool may = at != MAP_FAILED && mlock2(at, LOCKED_BYTES, MLOCK_ONFAULT) == 0;
+    if (at != MAP_FAILED)
+        munmap(at, LOCKED_BYTES);
+    return may;
+}
+
+void check_swap(struct doctor *d, bool may_lock) {
     char path[PATH_MAX], used[16], size[16];
     struct finding *f;
     snprintf(path, sizeof(path), "%s/proc/meminfo", d->root);
@@ -125,9 +136,13 @@ void check_swap(struct doctor *d) {
                     size);
         return;
     }
+    if (may_lock) {
+        finding_add(d, "swap", LEVEL_OK, "%s of %s used; hearthd may lock what is resident, and does", used, size);
+        return;
+    }
     f = finding_add(d, "swap", LEVEL_WARNING, "%s of %s used, and what is resident may be swapped out", used, size);
     finding_cost(f, "a warm start may wait for the disk");
-    finding_mend(f, "systemctl enable --now hearthd.socket: its unit has MemorySwapMax=0");
+    finding_mend(f, "ulimit -l unlimited, or systemctl enable --now hearthd.socket: its unit has MemorySwapMax=0");
 }
 
 /* ---- the host ---- */

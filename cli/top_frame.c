@@ -75,7 +75,7 @@ static void heading(const struct top_sample *now, double rate, FILE *out) {
         table_cell(t, "%s %s of %s held", gauge, format_size(s->reserve_held_bytes, used, sizeof(used)),
                    format_size(s->reserve_bytes, whole, sizeof(whole)));
     }
-    if (strcmp(s->swap, "off") != 0 && s->swap[0]) {
+    if (strstr(s->swap, "can be swapped out")) {
         table_cell(t, "swap");
         table_cell(t, "%s", s->swap);
     }

@@ -366,10 +366,16 @@ static const char *direct_io(const struct daemon *d) {
 }
 
 /* Swap may be switched on and off at any time; to ask is to read one file of the kernel's. */
-static const char *swap(const struct daemon *d) {
+static const char *describe_swap(const struct daemon *d, uint64_t swappable, char *out, size_t size) {
+    char bytes[16];
     if (!memory_swap_is_on(""))
         return "off";
-    return d->swap_forbidden ? "kept out by MemorySwapMax=0" : "can be swapped out";
+    if (d->swap_forbidden)
+        return "kept out by MemorySwapMax=0";
+    if (swappable == 0)
+        return "kept out: what is resident is locked";
+    snprintf(out, size, "%s of what is resident can be swapped out", format_size(swappable, bytes, sizeof(bytes)));
+    return out;
 }
 
 static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -383,17 +389,20 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         .reserve_bytes = d->options.reserve,
         .reserve_held_bytes = engine_held(d->engine),
     };
+    uint64_t swappable = 0;
     for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
         m.artifacts += g->state <= HEARTH_STATE_RESIDENT;
         m.resident_bytes += g->resident ? g->charged.bytes : 0;
+        swappable += g->resident ? g->resident->swappable_bytes : 0;
     }
+    char swap[64];
     const struct ipc_status_texts texts = {.version = HEARTH_VERSION,
                                            .socket = ipc_server_path(d->server),
                                            .reader = d->reader,
                                            .direct_io = direct_io(d),
                                            .backing = d->backing,
                                            .configuration = d->configuration,
-                                           .swap = swap(d)};
+                                           .swap = describe_swap(d, swappable, swap, sizeof(swap))};
     ipc_reply_status(p, serial, &m, &texts);
 }
 

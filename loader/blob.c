@@ -29,13 +29,12 @@ static uint64_t round_up(uint64_t v, uint64_t to) {
     return (v + to - 1) / to * to;
 }
 
-/* Maps at an address that is a multiple of `align`, so that huge pages can be mapped as such. NULL with errno. */
-static uint8_t *map_aligned(int fd, uint64_t bytes, uint64_t align) {
+uint8_t *map_aligned(int fd, uint64_t bytes, uint64_t align, int protection) {
     uint8_t *area = mmap(NULL, bytes + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (area == MAP_FAILED)
         return NULL;
     uint8_t *at = (uint8_t *)round_up((uintptr_t)area, align);
-    if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    if (mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
         int e = errno;
         munmap(area, bytes + align);
         errno = e;
@@ -43,8 +42,9 @@ static uint8_t *map_aligned(int fd, uint64_t bytes, uint64_t align) {
     }
     if (at > area)
         munmap(area, (size_t)(at - area));
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     if (area + align > at)
-        munmap(at + bytes, (size_t)(area + align - at));
+        munmap(at + round_up(bytes, page), (size_t)(area + align - at));
     return at;
 }
 
@@ -76,7 +76,8 @@ static int make_from(enum pages pages, const struct backing *b, const char *name
             m->pages = PAGES_SMALL;
     }
     /* For hugetlb, mapping reserves the pages: a pool that is too small says so here, not by a signal later. */
-    m->at = map_aligned(m->fd, m->mapped, m->huge_page > b->small_page ? m->huge_page : b->small_page);
+    m->at = map_aligned(m->fd, m->mapped, m->huge_page > b->small_page ? m->huge_page : b->small_page,
+                        PROT_READ | PROT_WRITE);
     if (!m->at)
         return -errno;
     if (m->pages == PAGES_HUGE && madvise(m->at, m->huge, MADV_HUGEPAGE) < 0)

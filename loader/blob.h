@@ -67,5 +67,9 @@ int blob_seal(struct blob_memory *m, struct hearth_error *err);
 /* Gives everything back that it holds. May run twice. */
 void blob_memory_deinit(struct blob_memory *m);
 
+/* Maps it shared, at an address that is a multiple of `align` (of pages at least), so that huge pages can be mapped as
+ * such. NULL with errno. */
+uint8_t *map_aligned(int fd, uint64_t bytes, uint64_t align, int protection);
+
 /* Bytes of memory that a memfd holds. */
 uint64_t memfd_resident(int fd);

@@ -15,6 +15,7 @@
 #include "loader/internal.h"
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/memory_limit.h"
 
 /* Twice what keeps an idle machine's disk busy: while memory is populated and hashed beside the reads, half of it left
  * the disk waiting (2 to 4 % of its rate). Background loads have a quarter of it, behind which an urgent read waits 8
@@ -91,6 +92,7 @@ int engine_new(const struct engine_options *options, struct engine **out, struct
     if (e->options.populate_ahead < POPULATE_AHEAD_MIN)
         e->options.populate_ahead = POPULATE_AHEAD_MIN;
     e->limits_root = "";
+    e->swap_forbidden = memory_swap_is_forbidden("");
     pthread_condattr_t monotonic; /* the hold waits for a time, which a set clock must not move */
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -191,7 +193,9 @@ static struct resident *resident_new(struct artifact *a) {
 struct resident *resident_free(struct resident *r) {
     if (!r)
         return NULL;
+    unlock_index(r);
     for (size_t i = 0; i < r->n_blobs; i++) {
+        unlock_blob(&r->blobs[i]);
         close_fd(r->blobs[i].fd);
         free(r->blobs[i].chunks);
     }

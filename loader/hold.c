@@ -47,7 +47,7 @@ void hold_give(struct engine *e, uint64_t bytes) {
         need -= n;
         uint8_t *at = c->at + c->left;
         pthread_mutex_unlock(&e->lock);
-        (void)madvise(at, n, MADV_DONTNEED);
+        (void)madvise(at, n, MADV_DONTNEED_LOCKED);
         pthread_mutex_lock(&e->lock);
     }
     h->givers--;
@@ -82,6 +82,8 @@ static uint8_t *chunk_map(void) {
     munmap(area + before + HOLD_CHUNK_BYTES, BLOCK_BYTES - before);
     (void)madvise(area + before, HOLD_CHUNK_BYTES, MADV_HUGEPAGE);
     (void)madvise(area + before, HOLD_CHUNK_BYTES, MADV_DONTFORK);
+    /* Out of swap, where that is allowed: what has to be read back from there is not ready. */
+    (void)mlock2(area + before, HOLD_CHUNK_BYTES, MLOCK_ONFAULT);
     return area + before;
 }
 

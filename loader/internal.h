@@ -163,6 +163,7 @@ struct engine {
     uint64_t reserved; /* of all loads */
     struct retirement *retired;
     struct hold hold;
+    bool swap_forbidden; /* to this process, by a control group */
 
     struct reader *reader;
     char reader_why[256]; /* for people */
@@ -291,6 +292,13 @@ int share_settle(struct stream *s, struct hearth_error *err);
 /* The parser's index can be used, though publish() will complete it. Maps it. */
 int share_index(struct load *l, int index_fd, struct hearth_error *err);
 void share_index_end(struct load *l);
+
+/* ---- lock.c ---- */
+/* All that may be; what could not is in r->swappable_bytes. */
+void lock_resident(const struct engine *e, struct resident *r);
+/* May run twice. */
+void unlock_blob(struct blob *b);
+void unlock_index(struct resident *r);
 
 /* ---- publish.c: the index completed and sealed, the sums ---- */
 int publish(struct load *l, int index_fd, struct hearth_error *err);

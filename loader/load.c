@@ -348,6 +348,8 @@ static int run(struct load *l, struct hearth_error *err) {
         r = seal_settled(l, err);
     if (!r)
         r = publish(l, index_fd, err);
+    if (!r)
+        lock_resident(l->engine, l->resident);
     return r;
 }
 

@@ -64,7 +64,8 @@ void engine_look_for_pressure(struct engine *e);
 /* One line for status: what reads, and why where it is not io_uring; what blobs are made of, and why. */
 void engine_describe(struct engine *e, char *reader, size_t reader_size, char *backing, size_t backing_size);
 
-/* One file's bytes in memory, after its load: sealed, with one O_RDONLY description and no mapping. */
+/* One file's bytes in memory, after its load: sealed, with one O_RDONLY description, and no mapping but what keeps it
+ * out of swap. */
 struct blob {
     int fd;                  /* O_RDONLY */
     uint64_t bytes;          /* the exact size of the file */
@@ -77,7 +78,8 @@ struct blob {
     uint32_t n_chunks; /* of CHUNK_BYTES; 0 when nothing was hashed */
     struct {
         uint64_t low, high;
-    } * chunks; /* XXH3-128 of each chunk */
+    } * chunks;   /* XXH3-128 of each chunk */
+    void *locked; /* a mapping, or NULL: loader/lock.c */
 };
 
 #define CHUNK_BYTES (UINT64_C(4) << 20)
@@ -90,6 +92,8 @@ struct resident {
     struct blob *blobs; /* one for each of artifact->files, in their order */
     size_t n_blobs;
     uint64_t bytes, resident_bytes, huge_bytes;
+    uint64_t swappable_bytes; /* of the memory it holds: what nothing keeps out of swap, were there any */
+    void *index_locked;
     enum hearth_backing backing;
     enum hearth_verified verified;
     bool direct_io; /* there are large files, and all of them could be read O_DIRECT; small ones never are */

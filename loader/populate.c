@@ -58,8 +58,10 @@ static void retire_one(struct engine *e) {
     e->retired = r->next;
     pthread_mutex_unlock(&e->lock);
     struct resident *old = r->resident;
-    if (r->next_blob < old->n_blobs)
+    if (r->next_blob < old->n_blobs) {
+        unlock_blob(&old->blobs[r->next_blob]);
         old->blobs[r->next_blob].fd = close_fd(old->blobs[r->next_blob].fd);
+    }
     bool over = ++r->next_blob >= old->n_blobs;
     if (over) {
         resident_free(old);

@@ -25,6 +25,9 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* 6.1 */
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* 5.18 */
+#endif
 #ifndef SYS_cachestat
 #define SYS_cachestat 451 /* 6.5 */
 #endif

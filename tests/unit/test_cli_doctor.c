@@ -186,7 +186,7 @@ static void a_limit_of_version_1_that_is_none_is_not_told(void **state) {
 static void without_swap_nothing_is_swapped(void **state) {
     (void)state;
     put_memory("8388608", "SwapTotal: 0 kB\nSwapFree: 0 kB\n");
-    check_swap(&d);
+    check_swap(&d, false);
     expect("swap", LEVEL_OK, "there is none", NULL);
 }
 
@@ -194,7 +194,7 @@ static void a_group_that_forbids_swap_is_found(void **state) {
     (void)state;
     put_memory("8388608", "SwapTotal: 2097152 kB\nSwapFree: 1048576 kB\n");
     put_group("max\n", "0\n");
-    check_swap(&d);
+    check_swap(&d, false);
     expect("swap", LEVEL_OK, "1.0 GiB of 2.0 GiB used; kept out", NULL);
 }
 
@@ -202,8 +202,12 @@ static void swap_that_may_take_residents_is_a_warning(void **state) {
     (void)state;
     put_memory("8388608", "SwapTotal: 2097152 kB\nSwapFree: 2097152 kB\n");
     put_group("max\n", "max\n");
-    check_swap(&d);
+    check_swap(&d, false);
     expect("swap", LEVEL_WARNING, "may be swapped out", "MemorySwapMax=0");
+    doctor_deinit(&d);
+    d.root = root;
+    check_swap(&d, true);
+    expect("swap", LEVEL_OK, "may lock", NULL);
 }
 
 static void a_host_that_takes_memory_back_asks_for_a_reserve(void **state) {

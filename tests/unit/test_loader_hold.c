@@ -160,11 +160,11 @@ static void pressure_leaves_loads_what_they_were_promised(void **state) {
 
 /* ---- limits, on a recorded system ---- */
 
-static char machine[96];
+static char machine[96]; /* in a folder that is no part of an artifact */
 
 static void put_machine(uint64_t total, uint64_t available) {
     char path[160];
-    snprintf(machine, sizeof(machine), "%s/.root", test_dir);
+    snprintf(machine, sizeof(machine), "%s/.cache", test_dir);
     snprintf(path, sizeof(path), "%s/proc", machine);
     assert_true(mkdir(machine, 0755) == 0 || errno == EEXIST);
     assert_true(mkdir(path, 0755) == 0 || errno == EEXIST);
@@ -181,11 +181,11 @@ static void put_machine(uint64_t total, uint64_t available) {
 
 static int remove_machine(void **state) {
     char path[160];
-    snprintf(path, sizeof(path), "%s/.root/proc/meminfo", test_dir);
+    snprintf(path, sizeof(path), "%s/.cache/proc/meminfo", test_dir);
     unlink(path);
-    snprintf(path, sizeof(path), "%s/.root/proc", test_dir);
+    snprintf(path, sizeof(path), "%s/.cache/proc", test_dir);
     rmdir(path);
-    snprintf(path, sizeof(path), "%s/.root", test_dir);
+    snprintf(path, sizeof(path), "%s/.cache", test_dir);
     rmdir(path);
     return fixture_teardown(state);
 }
