@@ -173,6 +173,16 @@ static int listen_somewhere(struct daemon *d, const char *socket, int passed, st
     return passed >= 0 ? ipc_server_adopt(d->server, passed, err) : ipc_server_listen(d->server, socket, mode, err);
 }
 
+/* Descriptors for clients are made through /proc, memory is counted by it, and the helper is found there. */
+static int need_proc(struct hearth_error *err) {
+    if (access("/proc/self/fd", X_OK) == 0)
+        return 0;
+    error_errno(err, errno, "hearthd cannot work without /proc");
+    error_at(err, "/proc/self/fd", HEARTH_NO_OFFSET);
+    error_hint(err, "mount it: mount -t proc proc /proc, anew in a pid namespace of its own");
+    return err ? (int)err->code : HEARTH_E_SYSTEM;
+}
+
 /* The socket is made before any thread is: that sets the umask for a moment. */
 static int start(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
     const struct options *o = &d->options;
@@ -181,8 +191,8 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
                                           .hash_workers = o->hash_workers,
                                           .bytes_in_flight = o->bytes_in_flight};
     int r;
-    if ((r = budget_init(&d->budget, o->budget, o->backing == BACKING_HUGETLB, err)) || (r = loop_new(&d->loop, err)) ||
-        (r = take_signals(d, err)) || (r = listen_somewhere(d, socket, passed, err)) ||
+    if ((r = need_proc(err)) || (r = budget_init(&d->budget, o->budget, o->backing == BACKING_HUGETLB, err)) ||
+        (r = loop_new(&d->loop, err)) || (r = take_signals(d, err)) || (r = listen_somewhere(d, socket, passed, err)) ||
         (o->metrics[0] && (r = metrics_listen(o->metrics, &d->metrics_fd, err))) ||
         (r = resolver_new(d->loop, &d->resolver, err)) || (r = engine_new(&engine, &d->engine, err)))
         return r;

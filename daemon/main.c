@@ -5,6 +5,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/detach.h"
+#include "daemon/init.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
 #include "daemon/socket_path.h"
@@ -40,7 +41,7 @@ int main(int argc, char *argv[]) {
     }
     /* Threads here allocate little and for long: an arena each would be memory for nothing. */
     mallopt(M_ARENA_MAX, 1);
-    int r = c.detach ? detach_begin(&report, &err) : 0;
+    int r = c.detach ? detach_begin(&report, &err) : init_stay_behind(&err);
     if (r == 0)
         r = setup(&c, report, &d, &err);
     if (r && report < 0)

@@ -3,13 +3,15 @@ and processes are others than the daemon's."""
 
 import json
 import os
+import pathlib
 import shutil
+import signal
 import subprocess
 
 import packets
 import pytest
-from conftest import DEADLINE
-from packets import Client, make_safetensors
+from conftest import DEADLINE, SANITIZER_MARKS, children_of, wait_until
+from packets import Client, Refused, make_safetensors
 
 # What is root inside of the namespaces is the user who runs the tests outside.
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc",
@@ -120,3 +122,157 @@ def test_a_program_of_the_client_runs_on_it(elsewhere, bin_dir, daemon, model):
     )
     inside = subprocess.run(["sha256sum", model / "model.safetensors"], capture_output=True, text=True).stdout
     assert done.stdout.split()[0] == inside.split()[0], done.stderr
+
+
+# ---- hearthd inside of a container ----
+
+
+# $1: a folder that can be written to, all else is read-only. Then what is run as process 1.
+CONTAINER = r"""
+mount --bind "$1" "$1"
+mount -o remount,bind,ro /
+mount -t tmpfs -o size=64k tmpfs /dev/shm
+mount -t tmpfs -o ro tmpfs /sys
+cd /
+shift
+exec env -i "$@"
+"""
+
+
+class Container:
+    """A hearthd that is process 1 of its namespaces, with as little around it as there may be."""
+
+    def __init__(self, program, folder, *flags, script=CONTAINER):
+        self.folder, self.socket, self.log_path = folder, str(folder / "hearth.sock"), folder / "log"
+        command = [*UNSHARE, "sh", "-euc", script, "sh", folder, *program, "--socket", self.socket, *flags]
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def wait_ready(self):
+        wait_until(lambda: "listening on" in self.log() or self.process.poll() is not None, "hearthd is ready")
+        assert self.process.poll() is None, self.log()
+        (self.init,) = children_of(self.process.pid)
+        return self
+
+    def inside(self, *command):
+        """Runs a program inside, beside it."""
+        nsenter = ["nsenter", "-t", str(self.init), "--user", "--preserve-credentials", "--mount", "--pid"]
+        return subprocess.run([*nsenter, *map(str, command)], capture_output=True, text=True, timeout=DEADLINE)
+
+    def end(self):
+        """Its exit status; it is killed if it does not end."""
+        try:
+            return self.process.wait(DEADLINE)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            assert not any(mark in self.log() for mark in SANITIZER_MARKS), self.log()
+
+
+@pytest.fixture
+def contained(bin_dir, tmp_path):
+    started = []
+
+    def start(*flags, **keywords):
+        refused = bin_dir.parent / "tests" / "hearth-no-io-uring"
+        if not refused.exists():
+            pytest.skip(f"{refused} is not built")
+        (tmp_path / "box").mkdir()
+        started.append(Container([refused, bin_dir / "hearthd"], tmp_path / "box", *flags, **keywords))
+        return started[-1]
+
+    yield start
+    for container in started:
+        if container.process.poll() is None:
+            container.process.kill()
+            container.process.wait()
+
+
+def test_it_serves_as_process_1_and_says_what_it_has_to_do_without(contained, model):
+    container = contained().wait_ready()
+    assert pathlib.Path(f"/proc/{container.init}/exe").resolve().name == "hearthd"
+    with Client(container.socket) as client:
+        info = client.load(model)
+        assert info["state"] == packets.RESIDENT and client.status()["pid"] > 0
+        for fd in client.attach(info["id"]):
+            os.close(fd)
+    assert "reads by pread" in container.log()
+    os.kill(container.init, signal.SIGTERM)
+    assert container.end() == 0
+    assert not os.path.lexists(container.socket)
+
+
+@pytest.mark.parametrize("how", ["inside", "outside"])
+def test_process_1_ends_on_sigterm_from(contained, how):
+    container = contained().wait_ready()
+    if how == "inside":
+        assert container.inside("kill", "-TERM", "1").returncode == 0
+    else:
+        os.kill(container.init, signal.SIGTERM)
+    assert container.end() == 0
+    assert "ending: signal 15" in container.log()
+
+
+def test_process_1_ends_as_the_daemon_does(contained):
+    container = contained().wait_ready()
+    (daemon,) = children_of(container.init)
+    os.kill(daemon, signal.SIGKILL)
+    assert container.end() == 128 + signal.SIGKILL
+
+
+def test_process_1_says_why_it_cannot_start(contained):
+    container = contained("--budget", "nothing")
+    assert container.end() == 2
+
+
+def test_process_1_collects_what_others_leave_behind(contained):
+    container = contained().wait_ready()
+    before = children_of(container.init)
+    assert len(before) == 1
+    # Its child has been given to process 1 when this returns, and ends a moment later.
+    done = container.inside("sh", "-c", "(sleep 0.2 & echo $!) ")
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: children_of(container.init) == before, "it is collected")
+
+
+def test_how_a_parser_ends_is_not_lost_to_process_1(contained, tmp_path):
+    container = contained().wait_ready()
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"\xff" * 64)
+    (daemon,) = children_of(container.init)
+    with Client(container.socket) as client:
+        for _ in range(3):
+            with pytest.raises(Refused) as caught:
+                client.load(bad)
+            assert caught.value.code == "malformed"
+        wait_until(lambda: not children_of(daemon), "no helper is left")
+        assert client.load(make_safetensors(tmp_path / "good.safetensors", 100))["state"] == packets.RESIDENT
+
+
+def test_without_proc_it_says_so_and_ends(contained):
+    container = contained(script=CONTAINER.replace("cd /\n", "mount -t tmpfs -o ro tmpfs /proc\ncd /\n"))
+    assert container.end() == 1
+    (line,) = container.log().splitlines()
+    assert "cannot work without /proc" in line and "hint: mount it" in line
+
+
+def test_without_a_place_for_its_socket_it_says_so_and_ends(contained, bin_dir):
+    container = contained(script=CONTAINER.replace('"$@"', f'{bin_dir}/hearthd'))
+    assert container.end() == 1
+    (line,) = container.log().splitlines()
+    assert "/tmp/hearth-0" in line and "Read-only file system" in line
+
+
+def test_a_client_in_a_container_uses_a_daemon_in_another(contained, bin_dir, model, tmp_path):
+    """The socket is bind-mounted; the client's mounts, processes and users are its own."""
+    container = contained().wait_ready()
+    (tmp_path / "run").mkdir()
+    script = f"mount --bind {container.folder} {tmp_path}/run\n" 'exec "$@"'
+    arguments = ["run", model, "--", "cat", "{}/model.safetensors"]
+    command = [*UNSHARE, "sh", "-euc", script, "sh", bin_dir / "hearth", "--socket", tmp_path / "run" / "hearth.sock"]
+    done = subprocess.run([*command, *arguments], capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (model / "model.safetensors").read_bytes()
