@@ -303,6 +303,21 @@ def test_descriptors_are_as_many_as_the_system_gives(service):
     assert soft == hard >= min(int(shown(service, "LimitNOFILE")), nofile(service, 1)[1])
 
 
+def test_its_state_is_its_own_and_its_memory_stays_out_of_swap(service):
+    hearth_json(service, "status")
+    folder = (service.root / "var/lib/hearth").stat()
+    assert stat.S_IMODE(folder.st_mode) == 0o700
+    assert folder.st_uid == int(service.run("id", "-u", "hearth").stdout)
+    pid = shown(service, "MainPID")
+    environment = (service.root / "proc" / pid / "environ").read_bytes().split(b"\0")
+    assert b"STATE_DIRECTORY=/var/lib/hearth" in environment
+    assert shown(service, "MemorySwapMax") == "0"
+    # Nothing else can be written to.
+    mounts = (service.root / "proc" / pid / "mountinfo").read_text().splitlines()
+    (root,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
+    assert "ro" in root.split(",")
+
+
 def test_a_reload_keeps_what_is_resident(service):
     id_ = hearth_json(service, "load", "/srv/model")["id"]
     pid = hearth_json(service, "status")["pid"]
