@@ -81,17 +81,23 @@ void client_list_remove(struct client *c) {
     free(l);
 }
 
+const char *client_pid(const struct ipc_peer *p, char buffer[CLIENT_PID_BYTES]) {
+    int pid = (int)ipc_peer_cred(p).pid;
+    snprintf(buffer, CLIENT_PID_BYTES, pid > 0 ? "pid %d" : "in another pid namespace", pid);
+    return buffer;
+}
+
 void client_holders(const struct client_list *all, const struct generation *g, char *buffer, size_t size) {
     struct client *c;
     size_t used = 0;
     unsigned more = 0;
     buffer[0] = '\0';
     LIST_FOREACH(c, all, link) {
-        char one[96];
+        char one[128], pid[CLIENT_PID_BYTES];
         if (!client_lease(c, g))
             continue;
-        int n = snprintf(one, sizeof(one), "%s%.64s (pid %d)", used ? ", " : "", ipc_peer_name(c->peer),
-                         (int)ipc_peer_cred(c->peer).pid);
+        int n = snprintf(one, sizeof(one), "%s%.64s (%s)", used ? ", " : "", ipc_peer_name(c->peer),
+                         client_pid(c->peer, pid));
         if (more || used + (size_t)n + sizeof(", 4294967295 more") > size) {
             more++;
             continue;

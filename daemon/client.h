@@ -57,5 +57,8 @@ int client_list_add(struct client *c, uint32_t serial, const char *ref);
 /* Removes the first. */
 void client_list_remove(struct client *c);
 
+/* For people: "pid 12". The kernel has no number for a process whose pid namespace is not inside of ours. */
+#define CLIENT_PID_BYTES 32
+const char *client_pid(const struct ipc_peer *p, char buffer[CLIENT_PID_BYTES]);
 /* Names those who hold g, "python3 (pid 12), 3 more": at most `size` bytes. */
 void client_holders(const struct client_list *all, const struct generation *g, char *buffer, size_t size);

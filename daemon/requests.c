@@ -431,7 +431,7 @@ void daemon_metrics(void *daemon, struct metrics *out) {
 static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     struct daemon *d = user;
     struct hearth_error err = HEARTH_ERROR_INIT;
-    char text[ID_TEXT_BYTES];
+    char text[ID_TEXT_BYTES], pid[CLIENT_PID_BYTES];
     struct generation *g = find(d, p, serial, id, flags & HEARTH_EVICT_FORCE ? RIGHT_ADMINISTER : RIGHT_EVICT);
     if (!g)
         return;
@@ -452,8 +452,8 @@ static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     struct ipc_cred who = ipc_peer_cred(p);
     log_info("evicting %s (%s), asked by pid %d, uid %d%s", text, hearth_state_name(g->state), (int)who.pid,
              (int)who.uid, g->leases ? ", by force" : "");
-    error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: artifact %s was evicted by pid %d", text,
-              (int)who.pid);
+    error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: artifact %s was evicted by a client (%s)", text,
+              client_pid(p, pid));
     artifacts_evict(g, &err, &(struct waiter){.client = c, .serial = serial, .evicts = true});
 }
 

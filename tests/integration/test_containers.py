@@ -278,3 +278,15 @@ def test_a_client_in_a_container_uses_a_daemon_in_another(contained, bin_dir, mo
     done = subprocess.run([*command, *arguments], capture_output=True, timeout=DEADLINE)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (model / "model.safetensors").read_bytes()
+
+
+def test_who_has_no_pid_here_is_named_all_the_same(contained, model):
+    container = contained().wait_ready()
+    with Client(container.socket) as client:  # whose pid namespace is around the daemon's
+        id_ = client.load(model)["id"]
+        for fd in client.attach(id_):
+            os.close(fd)
+        with pytest.raises(Refused) as caught:
+            client.evict(id_)
+        assert caught.value.code == "busy" and caught.value.found == "tests (in another pid namespace)"
+        client.detach(id_)
