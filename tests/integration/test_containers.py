@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import tempfile
 
 import packets
 import pytest
@@ -142,9 +143,9 @@ exec env -i "$@"
 class Container:
     """A hearthd that is process 1 of its namespaces, with as little around it as there may be."""
 
-    def __init__(self, program, folder, *flags, script=CONTAINER):
+    def __init__(self, program, folder, *flags, script=CONTAINER, starter=()):
         self.folder, self.socket, self.log_path = folder, str(folder / "hearth.sock"), folder / "log"
-        command = [*UNSHARE, "sh", "-euc", script, "sh", folder, *program, "--socket", self.socket, *flags]
+        command = [*starter, *UNSHARE, "sh", "-euc", script, "sh", folder, *program, "--socket", self.socket, *flags]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -290,3 +291,25 @@ def test_who_has_no_pid_here_is_named_all_the_same(contained, model):
             client.evict(id_)
         assert caught.value.code == "busy" and caught.value.found == "tests (in another pid namespace)"
         client.detach(id_)
+
+
+def test_who_has_no_uid_in_its_namespace_is_nobody_and_told_so(bin_dir):
+    if os.geteuid() != 0:
+        pytest.skip("it takes two users: a daemon of nobody's, and root outside of its namespace")
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are closed to nobody
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        (folder / "box").mkdir()
+        os.chown(folder / "box", 65534, 65534)
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
+        container = Container([bin_dir / "hearthd"], folder / "box", starter=nobody)
+        try:
+            wait_until(lambda: "listening on" in container.log() or container.process.poll() is not None, "hearthd is ready")
+            if container.process.poll() is not None:
+                pytest.skip(f"nobody cannot start it: {container.log()}")
+            with pytest.raises(Refused) as caught:
+                Client(container.socket)
+            assert caught.value.code == "denied" and "another user namespace" in caught.value.message
+        finally:
+            container.process.kill()
+            container.end()
