@@ -1,7 +1,7 @@
 # bash completion for hearth and hearthd                                -*- shell-script -*-
 #
 # Verbs, options and what they take are asked of the program itself, so that they are those of the version that is
-# installed; the daemon is asked for its artifacts. What an option's value may be is said in _hearth_value alone.
+# installed; the daemon is asked for its artifacts.
 
 # The verbs that PROGRAM has.
 _hearth_verbs() {
@@ -10,7 +10,7 @@ _hearth_verbs() {
 
 # The options in some help text, one a line, with what they take: "--socket PATH".
 _hearth_options() {
-    sed -n 's/^  *\(-[a-zA-Z], \)\{0,1\}\(--[a-z0-9-]*\)\(\( \[\{0,1\}[A-Z][A-Z=]*\]\{0,1\}\)\{0,1\}\) .*/\2\3/p
+    sed -n 's/^  *\(-[a-zA-Z], \)\{0,1\}\(--[a-z0-9-]*\)\(\( \[\{0,1\}[A-Z][A-Z=|]*\]\{0,1\}\)\{0,1\}\) .*/\2\3/p
             s/^  *\(-[a-zA-Z], \)\{0,1\}\(--[a-z0-9-]*\), \(--[a-z0-9-]*\)$/\2\n\3/p'
 }
 
@@ -19,23 +19,26 @@ _hearth_artifacts() {
     "$1" ls --timeout 2s 2>/dev/null | awk 'NR == 1 { at = index($0, "REF") } NR > 1 { print $1; print substr($0, at) }'
 }
 
-# _hearth_value PROGRAM OPTION WHAT: what may follow an option that takes WHAT.
+# The words of "a, b or c"; nothing of any other text.
+_hearth_words() {
+    sed -n '/^\([a-z0-9_]*, \)*[a-z0-9_]* or [a-z0-9_]*$/ { s/, / /g; s/ or / /; p; }'
+}
+
+# _hearth_value PROGRAM OPTION WHAT: what may follow an option that takes WHAT. The command's help says it, the daemon
+# when it is asked to check a wrong setting.
 _hearth_value() {
     local words=
-    case $2 in
-        --verify) words="none xxh3 remembered always" ;;
-        --backing) words="auto small hugetlb" ;;
-        --reader) words="auto io_uring pread" ;;
-        --log-level) words="error warning notice info debug" ;;
-    esac
-    if [[ $words ]]; then
-        COMPREPLY=($(compgen -W "$words" -- "$cur"))
-        return
-    fi
     case $3 in
-        *PATH* | *FILE* | *DIR*) _hearth_files ;;
-        *REF*) _hearth_references "$1" ;;
+        *PATH* | *FILE* | *DIR* | WHERE) _hearth_files; return ;;
+        *REF*) _hearth_references hearth; return ;;
     esac
+    if [[ ${1##*/} == hearthd ]]; then
+        words=$(printf '%s = ?\n' "${2#--}" | "$1" --check-config /dev/stdin 2>&1 |
+            sed -n 's/.*; expected //p' | _hearth_words)
+    else
+        words=$(sed -n "s/^ *$2 $3 *\(.*\)/\1/p" <<<"$help" | _hearth_words)
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
 
 _hearth_files() {
@@ -85,7 +88,8 @@ _hearth() {
     COMPREPLY=()
     _hearth_program hearth
     _hearth_word
-    options=$("$program" help 2>/dev/null | _hearth_options)
+    help=$("$program" help 2>/dev/null)
+    options=$(_hearth_options <<<"$help")
     for ((i = 1; i < COMP_CWORD; i++)); do
         [[ $verb == run && ${COMP_WORDS[i]} == "--" ]] && break
         if [[ -z $verb && ${COMP_WORDS[i]} != -* && ${COMP_WORDS[i]} != "=" && ${COMP_WORDS[i - 1]} != "=" ]] &&
@@ -123,7 +127,7 @@ _hearthd() {
     COMPREPLY=()
     _hearth_program hearthd
     _hearth_word
-    _hearth_complete_options hearth "$("$program" --help 2>/dev/null | _hearth_options)"
+    _hearth_complete_options "$program" "$("$program" --help 2>/dev/null | _hearth_options)"
 }
 
 complete -F _hearth hearth

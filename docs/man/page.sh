@@ -43,7 +43,7 @@ roff() {
         /^ +(-[A-Za-z], )?--[a-z]/ {
             line = $0
             sub(/^ +/, "", line)
-            match(line, /^(-[A-Za-z], )?--[a-z0-9-]+(, --[a-z-]+)*( \[?[A-Z][A-Z=]*\]?)?/)
+            match(line, /^(-[A-Za-z], )?--[a-z0-9-]+(, --[a-z-]+)*( \[?[A-Z][A-Z=|]*\]?)?/)
             left = substr(line, 1, RLENGTH)
             line = substr(line, RLENGTH + 1)
             sub(/^ +/, "", line)
