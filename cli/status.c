@@ -1,4 +1,5 @@
 /* cli/status.c: hearth status */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,11 @@ static void print_json(const struct hearth_status *s) {
     json_path(&j, "socket", s->socket, strlen(s->socket));
     document_number(&j, "budget", s->budget_bytes);
     document_number(&j, "resident_bytes", s->resident_bytes);
+    document_number(&j, "held_bytes", s->held_bytes);
+    document_number(&j, "pinned_bytes", s->pinned_bytes);
+    document_number(&j, "fds", s->fds_used);
+    document_number(&j, "fd_budget", s->fds_limit);
+    document_number(&j, "queued", s->queued);
     document_number(&j, "clients", s->clients);
     document_number(&j, "leases", s->leases);
     document_text(&j, "reader", s->reader);
@@ -37,16 +43,21 @@ static void row(struct table *t, const char *name, const char *value) {
 }
 
 static void print_table(const struct hearth_status *s) {
-    char used[16], budget[16], up[16];
+    char used[16], budget[16], pinned[16], held[16], up[16];
     _cleanup_table_ struct table *t = table_new("ll");
     table_cell(t, "daemon");
     table_cell(t, "hearthd %s, pid %u, up %s", s->version, s->pid, format_duration(s->uptime_ns, up, sizeof(up)));
     row(t, "socket", s->socket);
     table_cell(t, "memory");
-    table_cell(t, "%s of %s", format_size(s->resident_bytes, used, sizeof(used)),
-               format_size(s->budget_bytes, budget, sizeof(budget)));
+    table_cell(t, "%s of %s%s%s%s%s", format_size(s->resident_bytes, used, sizeof(used)),
+               format_size(s->budget_bytes, budget, sizeof(budget)), s->pinned_bytes ? ", pinned " : "",
+               s->pinned_bytes ? format_size(s->pinned_bytes, pinned, sizeof(pinned)) : "",
+               s->held_bytes ? ", evicted but held by programs " : "",
+               s->held_bytes ? format_size(s->held_bytes, held, sizeof(held)) : "");
+    table_cell(t, "descriptors");
+    table_cell(t, "%" PRIu64 " of %" PRIu64, s->fds_used, s->fds_limit);
     table_cell(t, "artifacts");
-    table_cell(t, "%u", s->artifacts);
+    table_cell(t, s->queued ? "%u, of which %u wait for their turn or for room" : "%u", s->artifacts, s->queued);
     table_cell(t, "clients");
     table_cell(t, "%u, with %u lease%s", s->clients, s->leases, s->leases == 1 ? "" : "s");
     row(t, "reader", s->reader);

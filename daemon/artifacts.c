@@ -44,6 +44,16 @@ bool artifacts_busy(const struct artifacts *a) {
     return false;
 }
 
+bool artifacts_in_use(const struct artifacts *a) {
+    const struct generation *g;
+    if (a->slots.running)
+        return true;
+    TAILQ_FOREACH(g, &a->all, link)
+    if (g->state == HEARTH_STATE_RESOLVING || (g->state == HEARTH_STATE_QUEUED && !g->background))
+        return true;
+    return false;
+}
+
 unsigned artifacts_loads(const struct artifacts *a) {
     return a->slots.running;
 }
@@ -143,7 +153,10 @@ void artifacts_unlease(struct generation *g) {
     queue_run(a);
 }
 
+/* One that is gone already has no more to lose: it is its holders'. */
 static void evict(struct generation *g) {
+    if (g->state == HEARTH_STATE_GONE)
+        return;
     if (g->leases)
         life_gone(g);
     else if (g->state < HEARTH_STATE_RESIDENT)
@@ -163,12 +176,16 @@ void artifacts_evict(struct generation *g, const struct hearth_error *why, const
 }
 
 void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why) {
+    a->ending = true;
     for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
         next = TAILQ_NEXT(g, link);
         if (g->ending)
             continue;
         waiting_finish_all(g, why);
-        evict(g);
+        if (g->held && !g->retiring)
+            life_forget(g);
+        else
+            evict(g);
     }
 }
 
@@ -184,6 +201,7 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
     TAILQ_INIT(&a->used);
     a->progress = (struct loop_timer){.due = waiting_tick, .user = a};
     a->look_again = (struct loop_timer){.due = queue_look_again, .user = a};
+    a->held = (struct loop_timer){.due = residency_look, .user = a};
     *out = a;
     return 0;
 }

@@ -26,7 +26,8 @@
  * becomes resident, or by EVICT. A reference that cannot be resolved never had an id, and is not kept.
  *
  * GONE. A leased generation that is evicted by force cannot be attached any more. It is listed, and charged, until its
- * last lease ends. What its clients keep mapped after that cannot be seen here.
+ * last lease ends and nobody has any of it open or mapped; the second goes for whatever is dropped
+ * (daemon/residency.c).
  *
  * Answers are given by the callbacks, from inside any call but artifacts_find() and artifacts_next(), or from the loop.
  *
@@ -99,6 +100,9 @@ void artifacts_evict(struct generation *g, const struct hearth_error *why, const
 void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why);
 /* True while a resolve is wanted, a load is under way, cancelled ones included, or memory is on its way back. */
 bool artifacts_busy(const struct artifacts *a);
+/* True while there is something to do that somebody has asked for, or will; what waits in the background does not
+ * count: it waits for what is not in use either. */
+bool artifacts_in_use(const struct artifacts *a);
 /* Loads under way, cancelled ones included. */
 unsigned artifacts_loads(const struct artifacts *a);
 /* Loads that wait for their turn or for room. */

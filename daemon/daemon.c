@@ -109,7 +109,7 @@ void daemon_ready(struct daemon *d, const struct hearth_error *mistake) {
 static void on_idle(void *user) {
     struct daemon *d = user;
     uint64_t now = clock_now(), end = d->used_ns + d->options.idle_exit_ns;
-    if (d->leases || artifacts_busy(d->artifacts))
+    if (d->leases || artifacts_in_use(d->artifacts))
         end = now + d->options.idle_exit_ns; /* used_ns tells more when they have ended */
     if (end > now)
         loop_timer_set(d->loop, &d->idle, end);

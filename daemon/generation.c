@@ -42,6 +42,7 @@ struct generation *generation_free(struct generation *g) {
     load_spec_free(g->spec);
     artifact_free(g->artifact);
     resident_free(g->resident);
+    resident_free(g->retirement.resident);
     free(g->reason);
     free(g->spares.fds);
     free(g);
@@ -68,6 +69,10 @@ void generation_info(const struct generation *g, uint64_t now, struct hearth_msg
     if (g->load)
         out->bytes_done = load_progress(g->load);
     const struct resident *r = g->resident;
+    if (g->state == HEARTH_STATE_GONE) {
+        out->flags |= HEARTH_INFO_HELD;
+        out->resident_bytes = g->charged.bytes;
+    }
     if (!r)
         return;
     out->verified = r->verified;

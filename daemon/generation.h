@@ -56,6 +56,8 @@ struct generation {
     bool stale;      /* a file on disk is no longer what was loaded */
     bool superseded; /* the same files are resident, verified at least as well */
     bool ending;     /* cancelled, and its load has not ended yet; or dropped, and its memory has not come back yet */
+    bool retiring;   /* the engine's threads give its memory back */
+    bool held;       /* dropped, but clients hold some of it */
     bool keep;       /* it loads on although nobody waits */
     bool background; /* nobody who is in a hurry waits for it, nor ever has */
     struct load_spec *spec;
@@ -78,7 +80,7 @@ struct generation {
     struct load *load;            /* LOADING */
     struct loop_job ended;        /* LOADING, or dropped */
     struct resident *resident;    /* RESIDENT, GONE */
-    struct retirement retirement; /* dropped */
+    struct retirement retirement; /* dropped; with a resident while clients hold some of it */
     struct hearth_error *reason;  /* FAILED */
     struct spares spares;         /* RESIDENT, GONE */
 };

@@ -10,6 +10,7 @@
 #include "util/text.h"
 
 #define WAITING_LISTS_MAX (UINT64_C(128) << 20)
+#define WAITING_FDS_SHARE 8 /* of the budget */
 
 /* Every change of state, but the first. */
 static void step(struct generation *g, enum hearth_state to) {
@@ -35,13 +36,20 @@ void life_forget(struct generation *g) {
     budget_refund(a->o.budget, charged);
 }
 
-/* On the loop, when the memory of what was dropped has come back. */
+/* On the loop, when the memory of what was dropped has come back, as far as nobody else holds it. */
 static void retired(void *user) {
     struct generation *g = user;
     struct artifacts *a = g->artifacts;
     a->retiring--;
+    g->ending = g->retiring = false;
     waiting_finish_all(g, NULL);
-    life_forget(g);
+    if (g->retirement.held_fds && !a->ending) {
+        struct charge held = {.bytes = g->retirement.held_bytes, .fds = g->retirement.held_fds};
+        budget_settle(a->o.budget, &g->charged, held);
+        residency_held(g);
+    } else {
+        life_forget(g);
+    }
     queue_run(a);
 }
 
@@ -51,6 +59,17 @@ static void hand_over_retired(void *user) {
     loop_post(g->artifacts->o.loop, &g->ended);
 }
 
+void life_retire(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    a->retiring++;
+    g->retiring = true;
+    g->ended = (struct loop_job){.run = retired, .user = g};
+    g->retirement.done = hand_over_retired;
+    g->retirement.user = g;
+    g->retirement.next_blob = g->retirement.held_bytes = g->retirement.held_fds = 0;
+    resident_retire(a->o.engine, &g->retirement);
+}
+
 void life_drop(struct generation *g) {
     struct artifacts *a = g->artifacts;
     if (!g->resident) {
@@ -58,12 +77,10 @@ void life_drop(struct generation *g) {
         return;
     }
     a->o.events.dropped(a->o.user, g);
-    a->retiring++;
     g->ending = true;
     step(g, HEARTH_STATE_GONE);
-    g->ended = (struct loop_job){.run = retired, .user = g};
-    g->retirement = (struct retirement){.resident = steal_ptr(&g->resident), .done = hand_over_retired, .user = g};
-    resident_retire(a->o.engine, &g->retirement);
+    g->retirement.resident = steal_ptr(&g->resident);
+    life_retire(g);
 }
 
 void life_gone(struct generation *g) {
@@ -244,20 +261,16 @@ static int too_many_wait(const struct artifacts *a, const struct generation *g, 
     return HEARTH_E_BUSY;
 }
 
-/* What it holds while it waits. Where residents that can go hold the last descriptors, it may wait nevertheless: when
- * its turn comes they go. */
+/* What it holds while it waits for its turn, when others may go for it: the budget leaves enough beside for some more.
+ */
 static int charge_waiting(struct generation *g, struct hearth_error *err) {
     struct budget *b = g->artifacts->o.budget;
     struct charge waiting = {.fds = BUDGET_FDS_WAITING};
-    int r = budget_charge(b, waiting, g->spec->ref, err);
-    if (r) {
-        struct charge idle = residency_survey(g, NULL).idle, lacking = budget_lacking(b, waiting);
-        if (lacking.fds > idle.fds)
-            return r;
+    uint64_t beyond = b->limit.fds / WAITING_FDS_SHARE;
+    if (charge_plus(b->used, waiting).fds <= b->limit.fds + beyond)
         budget_settle(b, &g->charged, waiting);
-        return 0;
-    }
-    g->charged = waiting;
+    else if (budget_charge(b, waiting, g->spec->ref, err))
+        return HEARTH_E_NO_FDS;
     return 0;
 }
 

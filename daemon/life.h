@@ -26,6 +26,9 @@ struct artifacts {
     unsigned failures, queued, retiring;
     struct loop_timer progress;
     struct loop_timer look_again; /* at the queue */
+    struct loop_timer held;       /* at what clients still hold of what was dropped: off where there is none */
+    uint64_t held_wait_ns;        /* until the next look */
+    bool ending;
 };
 
 /* ---- life.c ---- */
@@ -41,6 +44,8 @@ void life_failed(struct generation *g, const struct hearth_error *err);
 void life_gone(struct generation *g);
 /* The end of its life, whatever it was. g may be gone afterwards. */
 void life_drop(struct generation *g);
+/* Gives the memory of what was dropped back, as far as nobody else holds it. */
+void life_retire(struct generation *g);
 /* Ends what is under way, without a word to anybody. g may be gone afterwards. */
 void life_abandon(struct generation *g);
 /* Nothing is left of it. */
@@ -72,6 +77,11 @@ struct holdings {
 struct holdings residency_survey(const struct generation *for_whom, const struct generation *first);
 /* Evicts residents that may go for it, the least recently used first, until so much is on its way back. */
 void residency_make_room(const struct generation *for_whom, struct charge lacking);
+
+/* It was dropped, and clients hold some of it: looks now and then whether they still do. */
+void residency_held(struct generation *g);
+/* loop_timer: looks. */
+void residency_look(void *artifacts);
 
 /* ---- waiting.c ---- */
 

@@ -388,11 +388,16 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         .uptime_ns = clock_now() - d->start_ns,
         .reserve_bytes = d->options.reserve,
         .reserve_held_bytes = engine_held(d->engine),
+        .fds_used = d->budget.used.fds,
+        .fds_limit = d->budget.limit.fds,
+        .queued = artifacts_queued(d->artifacts),
     };
     uint64_t swappable = 0;
     for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
         m.artifacts += g->state <= HEARTH_STATE_RESIDENT;
-        m.resident_bytes += g->resident ? g->charged.bytes : 0;
+        bool gone = g->state == HEARTH_STATE_GONE;
+        m.resident_bytes += g->resident || gone ? g->charged.bytes : 0;
+        m.held_bytes += gone ? g->charged.bytes : 0;
         swappable += g->resident ? g->resident->swappable_bytes : 0;
     }
     char swap[64];
@@ -411,7 +416,7 @@ void daemon_metrics(void *daemon, struct metrics *out) {
     *out = d->metrics;
     for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
         out->artifacts[g->state]++;
-        out->resident_bytes += g->resident ? g->charged.bytes : 0;
+        out->resident_bytes += g->resident || g->state == HEARTH_STATE_GONE ? g->charged.bytes : 0;
     }
     for (int code = HEARTH_OK + 1; code < METRICS_CODES; code++)
         out->refusals[code] = d->server ? ipc_server_errors(d->server, (enum hearth_code)code) : 0;

@@ -7,6 +7,12 @@
  * It goes for what a client waits for. What is loaded in the background takes nobody's place, because nobody has asked
  * for it yet, while what is there was asked for: unless configured otherwise (background_evicts) only what is stale
  * goes for it.
+ *
+ * HELD. What a client has open or mapped stays in memory after it is dropped here, whether or not the client has a
+ * lease on it: a child of it may have, or a program that it gave a descriptor to. It is charged, and listed as gone,
+ * until they let go of it. The kernel does not tell when they do, so that it has to be looked at now and then: soon
+ * after it was dropped, because a process that ends hangs up a moment before its memory goes, then less and less often.
+ * A daemon of which nobody holds anything that is gone never looks.
  */
 #include "daemon/life.h"
 #include "util/clock.h"
@@ -23,6 +29,34 @@ void residency_touch(struct generation *g) {
         return;
     TAILQ_REMOVE(&a->used, g, used);
     TAILQ_INSERT_TAIL(&a->used, g, used);
+}
+
+#define LOOK_FIRST_NS (10 * NS_PER_MS)
+#define LOOK_RARELY_NS (5 * NS_PER_S)
+
+void residency_held(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    if (g->held)
+        return;
+    g->held = true;
+    a->held_wait_ns = LOOK_FIRST_NS;
+    loop_timer_set(a->o.loop, &a->held, clock_now() + a->held_wait_ns);
+}
+
+void residency_look(void *artifacts) {
+    struct artifacts *a = artifacts;
+    struct generation *g;
+    bool any = false;
+    TAILQ_FOREACH(g, &a->all, link) {
+        if (!g->held)
+            continue;
+        any = true;
+        if (!g->retiring)
+            life_retire(g);
+    }
+    a->held_wait_ns = 2 * a->held_wait_ns < LOOK_RARELY_NS ? 2 * a->held_wait_ns : LOOK_RARELY_NS;
+    if (any)
+        loop_timer_set(a->o.loop, &a->held, clock_now() + a->held_wait_ns);
 }
 
 static bool may_go(const struct generation *g, const struct generation *for_whom) {

@@ -106,12 +106,15 @@ bool resident_serves(const struct resident *r, const struct artifact *a, enum he
  */
 struct resident *resident_free(struct resident *r);
 /* The same on the engine's threads, blob by blob, after what loads want of them. In the caller's memory until done(),
- * which comes from one of those threads. */
+ * which comes from one of those threads. What others have open or mapped (memfd_is_held()) does not come back with our
+ * descriptor: it is kept, so that it can be asked for again, by a retirement of what this one left. */
 struct retirement {
-    struct resident *resident; /* taken over */
+    struct resident *resident; /* taken over; after done() what is left of it, or NULL */
     void (*done)(void *user);
     void *user;
-    size_t next_blob; /* 0 */
+    uint64_t held_bytes; /* 0; after done(), what the blobs (and the index) that are left take */
+    unsigned held_fds;   /* 0; likewise their number */
+    size_t next_blob;    /* 0 */
     struct retirement *next;
 };
 /* Any thread. */

@@ -8,6 +8,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/memfd.h"
 
 uint64_t memory_needed(const struct engine *e, uint64_t more) {
     uint64_t needed;
@@ -58,13 +59,23 @@ static void retire_one(struct engine *e) {
     e->retired = r->next;
     pthread_mutex_unlock(&e->lock);
     struct resident *old = r->resident;
-    if (r->next_blob < old->n_blobs) {
+    bool over = r->next_blob == old->n_blobs; /* but for the index */
+    int *fd = over ? &old->index_fd : &old->blobs[r->next_blob].fd;
+    if (over)
+        unlock_index(old);
+    else
         unlock_blob(&old->blobs[r->next_blob]);
-        old->blobs[r->next_blob].fd = close_fd(old->blobs[r->next_blob].fd);
+    if (*fd >= 0 && memfd_is_held(*fd)) {
+        r->held_bytes += memfd_resident(*fd);
+        r->held_fds++;
+    } else {
+        *fd = close_fd(*fd);
     }
-    bool over = ++r->next_blob >= old->n_blobs;
+    r->next_blob++;
     if (over) {
-        resident_free(old);
+        old->artifact = artifact_free(old->artifact);
+        if (r->held_fds == 0)
+            r->resident = resident_free(old);
         r->done(r->user);
     }
     pthread_mutex_lock(&e->lock);

@@ -53,6 +53,15 @@ int memfd_reopen_readonly(int fd) {
     return again < 0 ? -errno : again;
 }
 
+/* A write lease is granted to the only description there is, mappings and those under way in sockets included. Nobody
+ * else can open it before the lease is given back. */
+bool memfd_is_held(int fd) {
+    if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+        return errno == EAGAIN;
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    return false;
+}
+
 int memfd_from_bytes(const char *name, const void *data, size_t bytes) {
     _cleanup_close_ int fd = memfd_new(name, bytes, 0);
     if (fd < 0)

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,10 @@ int memfd_reopen_readonly(int fd);
 /* SEALS_FINAL, with patience: the kernel says EBUSY while any page is pinned, by a read that has just ended or by
  * whoever else looks at physical memory. 0 or -errno; -EBUSY after two seconds, or where it is mapped for writing. */
 int memfd_seal_final(int fd);
+
+/* Whether anybody else has a description of it open or mapped. `fd` must be O_RDONLY, and no other description of it
+ * may be open here. What cannot be told is not held. */
+bool memfd_is_held(int fd);
 
 /* Makes a memfd with these bytes in it, fully sealed: the fd (O_RDWR description), or -errno. */
 int memfd_from_bytes(const char *name, const void *data, size_t bytes);

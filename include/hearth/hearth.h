@@ -341,6 +341,9 @@ struct hearth_status {
     uint32_t pid, clients, artifacts, leases; /* how many, but for pid; clients: connections, this one included */
     uint64_t budget_bytes, resident_bytes;    /* bytes */
     uint64_t uptime_ns;                       /* nanoseconds */
+    uint64_t held_bytes, pinned_bytes;        /* bytes, of resident_bytes */
+    uint64_t fds_used, fds_limit;             /* descriptors */
+    uint32_t queued;                          /* loads */
     char version[64], socket[256], reader[256], direct_io[64], backing[256]; /* cut where longer; "" where not told */
     char configuration[1024];                                                /* likewise */
     uint64_t reserve_bytes, reserve_held_bytes;                              /* bytes */

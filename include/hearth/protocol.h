@@ -145,6 +145,7 @@ struct hearth_span {
 #define HEARTH_INFO_DIRECT_IO 2u   /* the read was O_DIRECT */
 #define HEARTH_INFO_SHARED 4u      /* this request found it resident, or joined a load under way */
 #define HEARTH_INFO_BACKGROUND 16u /* it loads in the background: what others wait for goes first */
+#define HEARTH_INFO_HELD 32u       /* it was evicted, and clients still hold memory of it: resident_bytes */
 
 /* What is known of one artifact: fixed struct of PROGRESS and INFO. since 1 */
 struct hearth_msg_info {
@@ -304,6 +305,11 @@ struct hearth_msg_status_reply {
     uint64_t reserve_bytes;               /* memory to be held ready for loads, as configured; 0: none */
     uint64_t reserve_held_bytes;          /* what is held of it now */
     struct hearth_wire_str swap;          /* "off", or whether what is resident can be swapped out, and what keeps it */
+    uint64_t held_bytes;                  /* of resident_bytes, those evicted that clients still hold */
+    uint64_t pinned_bytes;                /* of resident_bytes, those of pinned artifacts */
+    uint64_t fds_used, fds_limit;         /* descriptors: the budget's, and what of it artifacts use */
+    uint32_t queued;                      /* loads that wait for their turn, or for memory or descriptors */
+    uint32_t reserved;
 };
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with

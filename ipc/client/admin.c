@@ -84,6 +84,11 @@ static enum taken take_status(struct request *r, const struct wire_in *in, struc
     s->uptime_ns = m.uptime_ns;
     s->reserve_bytes = m.reserve_bytes;
     s->reserve_held_bytes = m.reserve_held_bytes;
+    s->held_bytes = m.held_bytes;
+    s->pinned_bytes = m.pinned_bytes;
+    s->fds_used = m.fds_used;
+    s->fds_limit = m.fds_limit;
+    s->queued = m.queued;
     bool ok = wire_get_text(in, m.version, s->version, sizeof(s->version)) == 0 &&
               wire_get_text(in, m.socket, s->socket, sizeof(s->socket)) == 0 &&
               wire_get_text(in, m.reader, s->reader, sizeof(s->reader)) == 0 &&

@@ -20,7 +20,7 @@ CODES = (
 ).split()
 INFO_LAYOUT = struct.Struct("<Q4I8Q2I2I18Q2IQ")
 NOTHING, TURN, MEMORY, DESCRIPTORS = range(4)
-IN_BACKGROUND = 16
+IN_BACKGROUND, HELD = 16, 32
 INFO_FIELDS = (
     "id state verified backing flags bytes resident_bytes huge_bytes bytes_done from_disk from_page_cache "
     "from_resident seconds_ns n_files leases"

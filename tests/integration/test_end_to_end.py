@@ -208,11 +208,20 @@ def checked(result):
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 libc.mprotect.argtypes = libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 def mapped(fd, protection):
     return checked(libc.mmap(None, PAGE, protection, MAP_SHARED, fd, 0))
+
+
+def to_mapping(fd, call):
+    at = mapped(fd, PROT_READ)
+    try:
+        checked(call(at))
+    finally:
+        libc.munmap(at, PAGE)
 
 
 def copy_into(fd):
@@ -242,8 +251,8 @@ TAMPERING = {
     "allocate": lambda fd: checked(libc.fallocate(fd, 0, 0, os.fstat(fd).st_size + PAGE)),
     "collapse a range": lambda fd: checked(libc.fallocate(fd, COLLAPSE_RANGE, 0, PAGE)),
     "map for writing": lambda fd: mapped(fd, PROT_READ | PROT_WRITE),
-    "make a mapping writable": lambda fd: checked(libc.mprotect(mapped(fd, PROT_READ), PAGE, PROT_READ | PROT_WRITE)),
-    "drop pages by madvise": lambda fd: checked(libc.madvise(mapped(fd, PROT_READ), PAGE, MADV_REMOVE)),
+    "make a mapping writable": lambda fd: to_mapping(fd, lambda at: libc.mprotect(at, PAGE, PROT_READ | PROT_WRITE)),
+    "drop pages by madvise": lambda fd: to_mapping(fd, lambda at: libc.madvise(at, PAGE, MADV_REMOVE)),
     "add seals": lambda fd: fcntl.fcntl(fd, F_ADD_SEALS, 0x10),
 }
 

@@ -9,6 +9,7 @@ import packets
 import pytest
 from conftest import DEADLINE, wait_until
 from packets import Client, Refused, make_safetensors
+from vitals import close_all
 
 MANY_FILES = 10_000
 
@@ -169,17 +170,20 @@ def test_a_client_that_is_slow_to_read_gets_a_long_list_whole(daemon, tmp_path, 
             assert [reply.kind for reply in replies] == [packets.INFO] * len(paths) + [packets.DONE]
 
 
-def test_artifacts_are_loaded_until_descriptors_are_used_up_and_then_refused(make_daemon, tmp_path):
+def test_artifacts_go_for_others_when_descriptors_are_used_up_and_leases_keep_them(make_daemon, tmp_path):
+    """Of those that are leased the next load waits for one; those that are not go, the oldest first."""
     daemon = make_daemon(preexec=limited(256))
     paths = make_artifacts(tmp_path, 192 // 3 + 1)  # each holds its file, its index and its folder, at least
-    with Client(daemon.socket) as client:
-        ids = []
-        with pytest.raises(Refused) as caught:
-            for path in paths:
-                ids.append(client.load(path)["id"])
-        assert caught.value.code == "no_fds" and "192" in caught.value.message and len(ids) > 30
-        resident = [a["id"] for a in client.list() if a["state"] == packets.RESIDENT]
-        assert resident == ids
-        client.evict(ids[0])
-        assert client.load(paths[len(ids)])["state"] == packets.RESIDENT
+    with Client(daemon.socket) as client, Client(daemon.socket) as other:
+        ids = [client.load(path)["id"] for path in paths]
+        resident = [a["id"] for a in client.list()]
+        assert 30 < len(resident) < len(ids) and resident == ids[-len(resident) :]
+        for id_ in resident:
+            close_all(client.attach(id_))
+        serial = other.send_load(paths[0])
+        wait_until(lambda: any(a["state"] == packets.QUEUED for a in client.list()), "it waits")
+        assert len(daemon.fds()) < 256
+        client.detach(resident[5])
+        assert other.reply(serial).info()["state"] == packets.RESIDENT
+        assert resident[5] not in [a["id"] for a in client.list()]
         assert len(daemon.fds()) < 256

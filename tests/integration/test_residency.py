@@ -1,6 +1,7 @@
 """What goes for what: eviction of what nobody uses, the queue for room, and the background, with the real daemon."""
 
 import json
+import mmap
 import os
 import resource
 import subprocess
@@ -87,6 +88,26 @@ def test_one_byte_beyond_the_budget_is_refused_with_the_figures(make_daemon, mod
     exact = make_daemon("--budget", f"{pages * page}")
     with Client(exact.socket) as client:
         assert client.load(a)["state"] == packets.RESIDENT
+
+
+def test_what_is_held_after_its_eviction_counts_until_it_is_let_go_of(make_daemon, models):
+    daemon = make_daemon("--budget", "100MiB")
+    a, b = models("a", 60), models("b", 60)
+    with Client(daemon.socket) as client:
+        id_ = client.load(a)["id"]
+        index, weights = client.attach(id_)
+        mapped = mmap.mmap(weights, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+        close_all([index, weights])
+        client.detach(id_)
+        client.evict(id_)
+        (gone,) = client.list()
+        assert gone["state"] == packets.GONE and gone["leases"] == 0 and gone["flags"] & packets.HELD
+        assert 60 * MIB <= gone["resident_bytes"] < 64 * MIB
+        serial = client.send_load(b)
+        assert wait_until(lambda: waiting(client, b), "it is queued")["waits_for"] == packets.MEMORY
+        mapped.close()
+        assert client.reply(serial).info()["state"] == packets.RESIDENT
+        assert set(by_ref(client)) == {b}
 
 
 def test_the_background_waits_until_somebody_waits_for_it(make_daemon, models):

@@ -144,6 +144,7 @@ bool resident_serves(const struct resident *r, const struct artifact *a, enum he
 
 /* The engine's threads get to it when a test says so. */
 static struct retirement *retired[64];
+static bool held; /* clients have some of it mapped */
 static unsigned n_retired;
 
 void resident_retire(struct engine *e, struct retirement *r) {
@@ -204,6 +205,7 @@ static int start(void **state) {
     (void)state;
     log_init("test", LOG_ERROR);
     version = 1;
+    held = false;
     file_bytes = FILE_BYTES;
     policy = HEARTH_VERIFY_XXH3;
     missing = inside = endless = false;
@@ -232,7 +234,10 @@ static void quit(void *user) {
 static void give_back(void) {
     struct loop_job last = {.run = quit};
     for (unsigned i = 0; i < n_retired; i++) {
-        resident_free(retired[i]->resident);
+        if (held)
+            retired[i]->held_bytes = 1000, retired[i]->held_fds = 1;
+        else
+            retired[i]->resident = resident_free(retired[i]->resident);
         retired[i]->done(retired[i]->user);
     }
     n_retired = 0;
@@ -243,6 +248,7 @@ static void give_back(void) {
 /* Whatever a test did, all must be given back in the end. */
 static int stop(void **state) {
     (void)state;
+    held = false;
     give_back();
     artifacts_free(artifacts);
     resolver_free(resolver);

@@ -82,7 +82,7 @@ static void one_byte_more_than_the_budget_is_refused_and_takes_nobodys_place(voi
 
 static void descriptors_that_residents_use_up_are_had_again(void **state) {
     (void)state;
-    budget.limit.fds = 12;
+    budget.limit.fds = 16;
     for (uint32_t serial = 1; serial <= 8; serial++) {
         char ref[8];
         snprintf(ref, sizeof(ref), "/%u", serial);
@@ -90,9 +90,9 @@ static void descriptors_that_residents_use_up_are_had_again(void **state) {
         give_back();
         end_load(serial - 1);
         assert_int_equal(answers[serial].code, 0);
-        assert_true(budget.used.fds <= 12);
+        assert_true(budget.used.fds <= 16);
     }
-    assert_int_equal(count(), 3);
+    assert_int_equal(count(), 4);
     assert_non_null(find(8));
     budget.limit.fds = 3;
     ask("/9", 9);
@@ -243,6 +243,59 @@ static void what_was_cancelled_is_waited_for_before_others_go(void **state) {
     assert_int_equal(answers[3].code + answers[4].code, 0);
 }
 
+static void quit_when_retired(void *user) {
+    (void)user;
+    if (n_retired)
+        loop_quit(loop);
+}
+
+static void what_clients_hold_of_the_dropped_is_charged_until_they_let_go(void **state) {
+    (void)state;
+    struct hearth_msg_info info;
+    struct hearth_error why = HEARTH_ERROR_INIT;
+    make_resident("/a", 1);
+    uint64_t id = answers[1].id;
+    held = true;
+    artifacts_evict(find(1), &why, &(struct waiter){.client = &client_a, .serial = 2, .evicts = true});
+    assert_null(artifacts_find(artifacts, id));
+    give_back();
+    assert_int_equal(answers[2].finished, 1); /* what nobody holds has come back */
+    generation_info(find(1), 0, &info);
+    assert_int_equal(info.state, HEARTH_STATE_GONE);
+    assert_int_equal(info.flags, HEARTH_INFO_HELD);
+    assert_int_equal(info.resident_bytes, 1000);
+    assert_int_equal(budget.used.bytes, 1000);
+    assert_int_equal(budget.used.fds, 1);
+    assert_int_equal(artifacts_lease(find(1), NULL), HEARTH_E_NOT_FOUND);
+    artifacts_evict(find(1), &why, &(struct waiter){.client = &client_a, .serial = 3, .evicts = true});
+    assert_int_equal(answers[3].finished, 1);
+    assert_int_equal(loop_run(loop, quit_when_retired, NULL, NULL), 0); /* it looks again by itself */
+    assert_non_null(find(1));
+    give_back();
+    assert_int_equal(budget.used.bytes, 1000);
+    assert_int_equal(loop_run(loop, quit_when_retired, NULL, NULL), 0);
+    held = false;
+    give_back();
+    assert_int_equal(count(), 0);
+    assert_int_equal(budget.used.bytes, 0);
+}
+
+static void what_is_held_does_not_keep_the_daemon_from_ending(void **state) {
+    (void)state;
+    struct hearth_error why = HEARTH_ERROR_INIT;
+    make_resident("/a", 1);
+    make_resident("/b", 2);
+    held = true;
+    artifacts_evict(find(1), &why, &(struct waiter){.client = &client_a, .serial = 3, .evicts = true});
+    give_back();
+    assert_int_equal(count(), 2);
+    artifacts_evict_all(artifacts, &why);
+    give_back();
+    assert_false(artifacts_busy(artifacts));
+    assert_int_equal(count(), 0);
+    assert_int_equal(n_residents, 0);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
@@ -258,6 +311,8 @@ int main(void) {
         T(small_ones_do_not_keep_a_large_one_waiting),
         T(what_waits_for_clients_keeps_nobody_waiting),
         T(what_was_cancelled_is_waited_for_before_others_go),
+        T(what_clients_hold_of_the_dropped_is_charged_until_they_let_go),
+        T(what_is_held_does_not_keep_the_daemon_from_ending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

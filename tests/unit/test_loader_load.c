@@ -464,6 +464,48 @@ static void what_is_retired_is_given_back_by_other_threads(void **state) {
     assert_int_equal(open_fds(), before);
 }
 
+static void what_others_hold_of_the_retired_is_counted_and_kept_until_they_let_go(void **state) {
+    (void)state;
+    put_sizes();
+    size_t before = open_fds();
+    struct engine *e = engine(BACKING_AUTO);
+    struct hearth_error err;
+    struct retired w = {.waiter = WAITER_INIT};
+    struct retirement r = {.done = on_retired, .user = &w};
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r.resident, &err), 0);
+    struct resident *all = r.resident;
+    const struct blob *mapped = NULL, *opened = NULL;
+    for (size_t i = 0; i < all->n_blobs; i++)
+        if (all->blobs[i].bytes > 0) {
+            opened = mapped;
+            mapped = &all->blobs[i];
+        }
+    int fd = memfd_reopen_readonly(opened->fd), other = memfd_reopen_readonly(mapped->fd);
+    void *at = mmap(NULL, 1, PROT_READ, MAP_SHARED, other, 0);
+    assert_true(fd >= 0 && at != MAP_FAILED);
+    close(other);
+    resident_retire(e, &r);
+    wait_done(&w.waiter);
+    assert_ptr_equal(r.resident, all);
+    assert_int_equal(r.held_fds, 2);
+    assert_int_equal(r.held_bytes, opened->resident_bytes + mapped->resident_bytes);
+    close(fd);
+    w = (struct retired){.waiter = WAITER_INIT};
+    r = (struct retirement){.resident = all, .done = on_retired, .user = &w};
+    resident_retire(e, &r);
+    wait_done(&w.waiter);
+    assert_int_equal(r.held_fds, 1);
+    munmap(at, 1);
+    w = (struct retired){.waiter = WAITER_INIT};
+    r = (struct retirement){.resident = all, .done = on_retired, .user = &w};
+    resident_retire(e, &r);
+    wait_done(&w.waiter);
+    assert_null(r.resident);
+    assert_int_equal(r.held_fds + r.held_bytes, 0);
+    engine_free(e);
+    assert_int_equal(open_fds(), before);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
@@ -485,6 +527,7 @@ int main(void) {
         T(threads_are_counted_by_the_cores_that_may_be_used),
         T(more_files_than_streams_may_be_open_are_loaded),
         T(what_is_retired_is_given_back_by_other_threads),
+        T(what_others_hold_of_the_retired_is_counted_and_kept_until_they_let_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
