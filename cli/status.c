@@ -28,6 +28,7 @@ static void print_json(const struct hearth_status *s) {
     document_text(&j, "direct_io", s->direct_io);
     document_text(&j, "backing", s->backing);
     document_text(&j, "configuration", s->configuration);
+    document_text(&j, "state", s->state);
     document_number(&j, "artifacts", s->artifacts);
     document_number(&j, "reserve_bytes", s->reserve_bytes);
     document_number(&j, "reserve_held_bytes", s->reserve_held_bytes);
@@ -70,6 +71,7 @@ static void print_table(const struct hearth_status *s) {
     }
     row(t, "swap", s->swap);
     row(t, "configuration", s->configuration);
+    row(t, "state", s->state);
     table_print(t, 0, stdout);
 }
 

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -56,6 +57,7 @@ static void wind_down(struct daemon *d) {
     struct hearth_error err = HEARTH_ERROR_INIT;
     error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: hearthd is ending");
     artifacts_evict_all(d->artifacts, &err);
+    store_stop(d->store); /* before the socket goes: the next daemon wants both */
     d->server = ipc_server_free(d->server);
     loop_share(d->loop, NULL, NULL);
 }
@@ -190,11 +192,13 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
                                           .backing = o->backing,
                                           .hash_workers = o->hash_workers,
                                           .bytes_in_flight = o->bytes_in_flight};
+    const char *state = strcmp(o->state_dir, "none") == 0 ? "" : o->state_dir;
     int r;
     if ((r = need_proc(err)) || (r = budget_init(&d->budget, o->budget, o->backing == BACKING_HUGETLB, err)) ||
         (r = loop_new(&d->loop, err)) || (r = take_signals(d, err)) || (r = listen_somewhere(d, socket, passed, err)) ||
         (o->metrics[0] && (r = metrics_listen(o->metrics, &d->metrics_fd, err))) ||
-        (r = resolver_new(d->loop, &d->resolver, err)) || (r = engine_new(&engine, &d->engine, err)))
+        (r = resolver_new(d->loop, &d->resolver, err)) || (r = store_new(d->loop, state, &d->store, err)) ||
+        (r = engine_new(&engine, &d->engine, err)))
         return r;
     const struct artifacts_options artifacts = {
         .loop = d->loop,
@@ -269,6 +273,7 @@ struct daemon *daemon_free(struct daemon *d) {
     artifacts_free(d->artifacts);
     resolver_free(d->resolver);
     reserve_deinit(&d->reserve);
+    store_free(d->store);
     engine_free(d->engine);
     close_fd(d->signal_fd);
     loop_free(d->loop);

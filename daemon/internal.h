@@ -14,6 +14,7 @@
 #include "daemon/options.h"
 #include "daemon/reserve.h"
 #include "daemon/resolve.h"
+#include "daemon/store.h"
 #include "ipc/server.h"
 #include "loader/loader.h"
 
@@ -25,6 +26,7 @@ struct daemon {
     struct loop *loop;
     struct engine *engine;
     struct resolver *resolver;
+    struct store *store;
     struct ipc_server *server;
     struct artifacts *artifacts;
     struct budget budget;

@@ -151,6 +151,15 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t at) {
     t->at = at;
 }
 
+void loop_timer_remove(struct loop_timer *t) {
+    for (struct loop_timer **at = t->loop ? &t->loop->timers : NULL; at && *at; at = &(*at)->next)
+        if (*at == t) {
+            *at = t->next;
+            break;
+        }
+    t->loop = NULL;
+}
+
 static bool timer_is_on(const struct loop_timer *t) {
     return t->at && t->at != LOOP_NEVER;
 }

@@ -23,6 +23,13 @@ static int set_socket(struct options *o, const char *value) {
     return 0;
 }
 
+static int set_state_dir(struct options *o, const char *value) {
+    if ((value[0] != '/' && strcmp(value, "none") != 0) || strlen(value) >= sizeof(o->state_dir))
+        return -EINVAL;
+    strcpy(o->state_dir, value);
+    return 0;
+}
+
 static int set_budget(struct options *o, const char *value) {
     int r = parse_size(value, &o->budget);
     return r < 0 ? r : o->budget > 0 ? 0 : -EINVAL;
@@ -150,6 +157,8 @@ static const struct key {
      "background loads may evict what nobody uses (no)"},
     {"idle-exit", set_idle_exit, "TIME", "a time above 0, as 30m, of 100 years at most",
      "end after so long without lease and load (never)"},
+    {"state-dir", set_state_dir, "PATH", "an absolute path of at most 1023 bytes, or none",
+     "what is to outlast a restart (~/.local/state/hearth)"},
     {"log-level", set_log_level, "LEVEL", "error, warning, notice, info or debug", "what is logged (info)"},
     {"metrics", set_metrics, "WHERE", "the absolute path of a socket, 127.0.0.1:PORT or [::1]:PORT",
      "serve figures for Prometheus (nowhere)"},

@@ -18,7 +18,8 @@
 
 /* Zero, or an empty string, is "not said": the default is chosen where the key is used. */
 struct options {
-    char socket[108]; /* as large as sun_path */
+    char socket[108];     /* as large as sun_path */
+    char state_dir[1024]; /* an absolute path, or "none" */
     uint64_t budget;
     uint64_t reserve;
     enum hearth_verify verify; /* never DEFAULT */
@@ -44,7 +45,7 @@ void options_deinit(struct options *o);
 int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
 
 /* The number of a key in the table (0 .. OPTIONS_KEYS - 1), or -1. */
-#define OPTIONS_KEYS 13
+#define OPTIONS_KEYS 14
 int options_key(const char *key);
 
 /* Told of each mistake in a configuration file. */

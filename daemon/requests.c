@@ -18,6 +18,8 @@
 #include "util/memory_limit.h"
 #include "util/text.h"
 
+#define STATE_TEXT_BYTES 1536
+
 /* ---- small things ---- */
 
 static void reply_no_memory(struct ipc_peer *p, uint32_t serial) {
@@ -400,14 +402,16 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         m.held_bytes += gone ? g->charged.bytes : 0;
         swappable += g->resident ? g->resident->swappable_bytes : 0;
     }
-    char swap[64];
+    char swap[64], state[STATE_TEXT_BYTES];
+    store_describe(d->store, state, sizeof(state));
     const struct ipc_status_texts texts = {.version = HEARTH_VERSION,
                                            .socket = ipc_server_path(d->server),
                                            .reader = d->reader,
                                            .direct_io = direct_io(d),
                                            .backing = d->backing,
                                            .configuration = d->configuration,
-                                           .swap = describe_swap(d, swappable, swap, sizeof(swap))};
+                                           .swap = describe_swap(d, swappable, swap, sizeof(swap)),
+                                           .state = state};
     ipc_reply_status(p, serial, &m, &texts);
 }
 

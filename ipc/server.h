@@ -133,7 +133,7 @@ void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count);
 /* The texts of a STATUS_REPLY; NULL is "". */
 struct ipc_status_texts {
-    const char *version, *socket, *reader, *direct_io, *backing, *configuration, *swap;
+    const char *version, *socket, *reader, *direct_io, *backing, *configuration, *swap, *state;
 };
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
                       const struct ipc_status_texts *texts);

@@ -310,6 +310,7 @@ struct hearth_msg_status_reply {
     uint64_t fds_used, fds_limit;         /* descriptors: the budget's, and what of it artifacts use */
     uint32_t queued;                      /* loads that wait for their turn, or for memory or descriptors */
     uint32_t reserved;
+    struct hearth_wire_str state; /* where records, history and pins are kept, and how that is */
 };
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with

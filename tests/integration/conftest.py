@@ -57,7 +57,8 @@ class Daemon:
             self.socket = flags[flags.index("--socket") + 1]
         else:
             command += ["--socket", self.socket]
-        base = {k: v for k, v in os.environ.items() if not k.startswith(("HEARTH_", "XDG_"))}
+        base = {k: v for k, v in os.environ.items() if not k.startswith(("HEARTH_", "XDG_", "STATE_DIRECTORY"))}
+        # Its state directory is below HOME: no test meets another's, nor the user's.
         self.env = {**base, "HOME": str(self.folder), "HEARTH_SOCKET": self.socket, **(env or {})}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -74,13 +75,14 @@ class Daemon:
         return self
 
     def fds(self):
+        """What it has open, but for its database: that is opened in the background, and changes its journal then."""
         found = []
         for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
             try:
                 found.append(os.readlink(entry))
             except FileNotFoundError:  # closed meanwhile
                 pass
-        return sorted(found)
+        return sorted(name for name in found if "/hearth.db" not in name)
 
     def stop(self, sig=signal.SIGTERM):
         """Ends it, and checks that it ended well. Returns its exit status."""

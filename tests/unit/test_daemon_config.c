@@ -67,6 +67,7 @@ static void every_key_is_read(void **state) {
                                "loads-at-once = 2\n"
                                "idle-exit = 30m\n"
                                "metrics = 127.0.0.1:9400\n"
+                               "state-dir = /var/lib/hearth\n"
                                "log-level = debug",
                                &o, NULL, &err),
                      0);
@@ -80,6 +81,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.reserve, UINT64_C(4) << 30);
     assert_int_equal(o.loads_at_once, 2);
     assert_int_equal(o.idle_exit_ns, UINT64_C(1800) * 1000000000);
+    assert_string_equal(o.state_dir, "/var/lib/hearth");
     assert_int_equal(o.log_level, LOG_DEBUG);
     assert_string_equal(o.metrics, "127.0.0.1:9400");
 }
