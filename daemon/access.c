@@ -37,6 +37,11 @@ const struct who *access_who(const struct ipc_peer *p) {
     return may_do_all(cred.uid) ? NULL : who_of(ipc_peer_fd(p), cred);
 }
 
+uid_t access_owner(const struct ipc_peer *p) {
+    uid_t uid = ipc_peer_cred(p).uid;
+    return may_do_all(uid) ? 0 : uid;
+}
+
 const char *access_refuses(void *daemon, int fd, struct ipc_cred cred) {
     const struct sources *sources = ((struct daemon *)daemon)->options.sources;
     if (may_do_all(cred.uid))

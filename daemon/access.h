@@ -27,6 +27,9 @@ int access_path(const struct daemon *d, const char *reference, char out[PATH_MAX
 int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, char out[PATH_MAX], const char **root,
                      struct hearth_error *err);
 
+/* Whose what this client loads is: the daemon's own user and root are one, 0. */
+uid_t access_owner(const struct ipc_peer *p);
+
 /* Who asks, for access_right(): good until the next call. NULL: somebody who may do everything. */
 const struct who *access_who(const struct ipc_peer *p);
 enum right access_right(const struct daemon *d, const struct who *who, const struct generation *g);

@@ -79,6 +79,7 @@ void artifacts_load(struct artifacts *a, const struct load_spec *spec, const str
     }
     g->artifacts = a;
     g->background = request->background;
+    g->owner = request->uid;
     LIST_INSERT_HEAD(&a->buckets[g->id % BUCKETS], g, bucket);
     TAILQ_INSERT_TAIL(&a->all, g, link);
     if (!waiting_add(g, request)) {

@@ -88,9 +88,10 @@ static void describe_bytes(const struct budget *b, struct charge pinned, struct 
     format_size(pinned.bytes, kept, sizeof(kept));
     format_size(busy.bytes, more, sizeof(more));
     if (pinned.bytes && busy.bytes)
-        snprintf(text, size, "%s of the budget of %s are pinned, and %s more are in use", kept, limit, more);
+        snprintf(text, size, "%s of the budget of %s are pinned or in other users' shares, and %s more are in use",
+                 kept, limit, more);
     else if (pinned.bytes)
-        snprintf(text, size, "%s of the budget of %s are pinned", kept, limit);
+        snprintf(text, size, "%s of the budget of %s are pinned or in other users' shares", kept, limit);
     else
         snprintf(text, size, "%s of the budget of %s are in use", more, limit);
 }
@@ -118,8 +119,8 @@ static int refuse_fds(const struct budget *b, struct charge c, struct charge pin
                       const char *what, struct hearth_error *err) {
     uint64_t left = charge_minus(b->limit, charge_plus(pinned, busy)).fds;
     error_set(err, HEARTH_E_NO_FDS,
-              "%.256s needs %" PRIu64 " descriptors, and of %" PRIu64 ", %" PRIu64 " are pinned and %" PRIu64
-              " in use otherwise",
+              "%.256s needs %" PRIu64 " descriptors, and of %" PRIu64 ", %" PRIu64
+              " are pinned or in other users' shares and %" PRIu64 " in use otherwise",
               what, c.fds, b->limit.fds, pinned.fds, busy.fds);
     error_at(err, what, HEARTH_NO_OFFSET);
     error_expected(err, "at most %" PRIu64 " descriptors", left);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <sys/types.h>
 
 #include <hearth/error.h>
 #include <hearth/protocol.h>
@@ -24,6 +25,7 @@ struct artifacts;
 struct waiter {
     TAILQ_ENTRY(waiter) link;
     void *client; /* whose it is */
+    uid_t uid;    /* whose client: 0 for the daemon's own user and root */
     uint32_t serial;
     bool progress;        /* wants PROGRESS */
     bool no_wait;         /* is answered as soon as the load has its id */
@@ -51,6 +53,7 @@ struct generation {
     TAILQ_ENTRY(generation) link;  /* all, oldest first */
     TAILQ_ENTRY(generation) used;  /* RESIDENT: all of those, the least recently used first */
     uint64_t id;
+    uid_t owner;     /* whose request began it (daemon/share.h) */
     uint64_t number; /* in the order in which they are made, from 1 on */
     enum hearth_state state;
     bool stale;      /* a file on disk is no longer what was loaded */

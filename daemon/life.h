@@ -66,7 +66,7 @@ void queue_hasten(struct generation *g);
 void residency_touch(struct generation *g);
 /* What all but `for_whom` hold, by what can be done about it. */
 struct holdings {
-    struct charge pinned;  /* here to stay */
+    struct charge pinned;  /* here to stay, by pins or in another user's share */
     struct charge kept;    /* leased, or held by clients after eviction: theirs to give back; or it has overtaken */
     struct charge loading; /* not to be had before it is resident */
     struct charge coming;  /* on its way back */

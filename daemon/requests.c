@@ -107,6 +107,7 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         reply_no_memory(p, serial);
     } else {
         const struct waiter w = {.client = c,
+                                 .uid = access_owner(p),
                                  .serial = serial,
                                  .progress = request->flags & HEARTH_LOAD_PROGRESS,
                                  .no_wait = request->flags & HEARTH_LOAD_NO_WAIT,

@@ -6,7 +6,7 @@
  *
  * It goes for what a client waits for. What is loaded in the background takes nobody's place, because nobody has asked
  * for it yet, while what is there was asked for: unless configured otherwise (background_evicts) only what is stale
- * goes for it.
+ * goes for it. And nobody's load takes more of what another user loaded than is beyond that one's share (share.h).
  *
  * HELD. What a client has open or mapped stays in memory after it is dropped here, whether or not the client has a
  * lease on it: a child of it may have, or a program that it gave a descriptor to. It is charged, and listed as gone,
@@ -15,6 +15,7 @@
  * A daemon of which nobody holds anything that is gone never looks.
  */
 #include "daemon/life.h"
+#include "daemon/share.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -67,15 +68,14 @@ static bool may_go(const struct generation *g, const struct generation *for_whom
 
 struct holdings residency_survey(const struct generation *for_whom, const struct generation *first) {
     struct holdings h = {.changes_ns = LOOP_NEVER};
+    struct shares shares;
     const struct generation *g;
     uint64_t now = clock_now();
     TAILQ_FOREACH(g, &for_whom->artifacts->all, link) {
         struct charge *sum = &h.kept;
-        if (g == for_whom)
+        if (g == for_whom || may_go(g, for_whom))
             continue;
-        if (may_go(g, for_whom))
-            sum = &h.idle;
-        else if (g->state == HEARTH_STATE_GONE && g->ending)
+        if (g->state == HEARTH_STATE_GONE && g->ending)
             sum = &h.coming;
         else if (g->state < HEARTH_STATE_RESIDENT && !(first && g->number > first->number))
             sum = &h.loading;
@@ -86,16 +86,25 @@ struct holdings residency_survey(const struct generation *for_whom, const struct
         }
         *sum = charge_plus(*sum, g->charged);
     }
+    shares_count(&shares, for_whom);
+    TAILQ_FOREACH(g, &for_whom->artifacts->used, used) {
+        if (g == for_whom || !may_go(g, for_whom))
+            continue;
+        struct charge *sum = shares_give(&shares, g) ? &h.idle : &h.pinned;
+        *sum = charge_plus(*sum, g->charged);
+    }
     return h;
 }
 
 void residency_make_room(const struct generation *for_whom, struct charge lacking) {
     struct artifacts *a = for_whom->artifacts;
+    struct shares shares;
+    shares_count(&shares, for_whom);
     for (struct generation *g = TAILQ_FIRST(&a->used), *next; g && !charge_is_none(lacking); g = next) {
         char id[ID_TEXT_BYTES], size[16];
         next = TAILQ_NEXT(g, used);
         bool helps = (lacking.bytes && g->charged.bytes) || (lacking.fds && g->charged.fds);
-        if (!helps || !may_go(g, for_whom))
+        if (!helps || !may_go(g, for_whom) || !shares_give(&shares, g))
             continue;
         lacking = charge_minus(lacking, g->charged);
         log_info("evicting %s, %s, the least recently used, for %s: %s", format_id(g->id, id), g->spec->ref,

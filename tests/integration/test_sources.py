@@ -262,3 +262,18 @@ def test_a_mistake_in_a_source_keeps_the_daemon_from_starting(make_daemon, world
     assert daemon.process.wait(60) == 1
     daemon.checked = True
     assert "line 2" in daemon.log() and "absolute path" in daemon.log()
+
+
+@as_root
+def test_one_users_loads_do_not_empty_anothers_memory(make_daemon, world):
+    for i in range(8):
+        make_safetensors(world / f"models/{i}.safetensors", 700 << 10)
+    daemon = make_daemon(
+        "--config", str(world / "conf"), "--socket", str(world / "hearth.sock"), "--budget", "4MiB", "--backing", "small"
+    )
+    with client_of(daemon, BOB) as bob, client_of(daemon, CAROL) as carol:
+        bobs = [bob.load(f"models/{i}.safetensors")["id"] for i in range(4)]
+        for i in range(4, 8):
+            carol.load(f"models/{i}.safetensors")
+        left = [item["id"] for item in bob.list() if item["id"] in bobs]
+        assert left == bobs[-3:]  # with one less, he would have less than his half

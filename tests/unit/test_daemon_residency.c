@@ -45,6 +45,59 @@ static void the_least_recently_used_go_for_what_a_client_waits_for(void **state)
     end_load(4);
 }
 
+static void make_resident_as(uid_t uid, const char *ref, uint32_t serial) {
+    const struct load_spec spec = {.ref = (char *)(uintptr_t)ref, .verify = policy};
+    artifacts_load(artifacts, &spec,
+                   &(struct waiter){.client = &client_b, .uid = uid, .serial = serial, .progress = true});
+    settle();
+    give_back();
+    if (answers[serial].finished)
+        return; /* refused */
+    end_load(n_loads - 1);
+    assert_int_equal(answers[serial].code, 0);
+}
+
+static void a_user_takes_of_another_only_what_is_beyond_its_share(void **state) {
+    (void)state;
+    budget.limit.bytes = 4 * FILE_BYTES;
+    make_resident_as(1, "/a", 1);
+    make_resident_as(1, "/b", 2);
+    make_resident_as(1, "/c", 3);
+    make_resident_as(1, "/d", 4); /* nobody else wanted it */
+    make_resident_as(2, "/e", 5);
+    make_resident_as(2, "/f", 6);
+    assert_null(find(1));
+    assert_null(find(2));
+    for (uint32_t serial = 7; serial < 12; serial++) {
+        const char *const refs[] = {"/g", "/h", "/i", "/j", "/k"};
+        make_resident_as(2, refs[serial - 7], serial);
+        assert_non_null(find(3)); /* however often the other one loads */
+        assert_non_null(find(4));
+        assert_null(find(serial - 2)); /* it takes its own */
+    }
+    make_resident_as(1, "/l", 12);
+    assert_null(find(3));
+    assert_non_null(find(10));
+    assert_non_null(find(11));
+}
+
+static void what_does_not_fit_beside_the_shares_of_others_is_refused(void **state) {
+    (void)state;
+    budget.limit.bytes = 4 * FILE_BYTES;
+    make_resident_as(1, "/a", 1);
+    make_resident_as(1, "/b", 2);
+    file_bytes = 3 * FILE_BYTES;
+    make_resident_as(2, "/large", 3);
+    assert_int_equal(answers[3].code, HEARTH_E_TOO_LARGE);
+    assert_non_null(find(1));
+    assert_non_null(find(2));
+    file_bytes = 2 * FILE_BYTES;
+    make_resident_as(2, "/fits", 4);
+    assert_int_equal(answers[4].code, 0);
+    assert_non_null(find(1));
+    assert_non_null(find(2));
+}
+
 static void nothing_goes_for_what_would_not_fit_even_then(void **state) {
     (void)state;
     budget.limit.bytes = 2 * FILE_BYTES + FILE_BYTES / 2;
@@ -300,6 +353,8 @@ int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
         T(the_least_recently_used_go_for_what_a_client_waits_for),
+        T(a_user_takes_of_another_only_what_is_beyond_its_share),
+        T(what_does_not_fit_beside_the_shares_of_others_is_refused),
         T(nothing_goes_for_what_would_not_fit_even_then),
         T(one_byte_more_than_the_budget_is_refused_and_takes_nobodys_place),
         T(descriptors_that_residents_use_up_are_had_again),
