@@ -14,8 +14,6 @@
 
 /* ---- who ---- */
 
-#define OVERFLOW_UID 65534u /* that of who has no id in this user namespace */
-
 static bool may_do_all(uid_t uid) {
     return uid == 0 || uid == geteuid();
 }
@@ -47,7 +45,7 @@ const char *access_refuses(void *daemon, int fd, struct ipc_cred cred) {
     if (may_do_all(cred.uid))
         return NULL;
     if (!sources)
-        return cred.uid == OVERFLOW_UID
+        return cred.uid == IPC_STRANGER
                    ? "this daemon serves its own user only, and to it this is nobody: who connects "
                      "from another user namespace may have no id in its own"
                    : "this daemon serves its own user only";

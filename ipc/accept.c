@@ -9,6 +9,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -22,6 +24,7 @@
 
 #define ACCEPTS_A_TURN 16
 #define PAUSE_NS (100 * NS_PER_MS)
+#define OVERFLOW_ID 65534u
 
 /* One packet to somebody who is not a peer, then the end. */
 static void turn_away(struct ipc_server *s, int fd, struct ipc_cred cred, enum hearth_code code, const char *why) {
@@ -36,16 +39,28 @@ static void turn_away(struct ipc_server *s, int fd, struct ipc_cred cred, enum h
     hang_up(fd);
 }
 
-static struct ipc_cred cred_of(int fd) {
+bool accept_has_strangers(void) {
+    uint64_t mapped = 0, count;
+    _cleanup_fclose_ FILE *f = fopen("/proc/self/uid_map", "re"); /* lines of: inside, outside, how many */
+    while (f && fscanf(f, "%*s %*s %" SCNu64, &count) == 1)
+        mapped += count;
+    return f && mapped < UINT32_MAX;
+}
+
+static struct ipc_cred cred_of(const struct ipc_server *s, int fd) {
     struct ucred c = {.uid = (uid_t)-1, .gid = (gid_t)-1};
     socklen_t length = sizeof(c);
     (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &length); /* cannot fail: the socket is a connected one */
+    if (s->strangers && c.uid == OVERFLOW_ID)
+        c.uid = IPC_STRANGER;
+    if (s->strangers && c.gid == OVERFLOW_ID)
+        c.gid = IPC_STRANGER;
     return (struct ipc_cred){c.pid, c.uid, c.gid};
 }
 
 /* Whose it is, and whether it may have a place; else it has been turned away. */
 static bool is_admitted(struct ipc_server *s, int fd, struct ipc_cred *out) {
-    struct ipc_cred cred = *out = cred_of(fd);
+    struct ipc_cred cred = *out = cred_of(s, fd);
     bool own = cred.uid == geteuid() || cred.uid == 0;
     unsigned per_uid = s->options.peers_max_per_uid;
     if (per_uid == 0)

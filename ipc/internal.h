@@ -78,6 +78,7 @@ struct ipc_server {
     uint64_t hello_ns;             /* what they have for it */
     bool hello_on;                 /* the timer */
     struct account *accounts;
+    bool strangers; /* some users have no id in our user namespace */
     unsigned unread_fds_uid_max;
     uint64_t errors[HEARTH_E_PARSER + 1]; /* sent, by code */
     struct log_limit log_limit;           /* of what clients can have logged as often as they like */
@@ -94,6 +95,8 @@ void count_error(struct ipc_server *s, enum hearth_code code);
 void listen_remove(struct ipc_server *s);
 
 /* ---- accept.c ---- */
+/* False where our user namespace has an id for everybody. */
+bool accept_has_strangers(void);
 /* Accepts a bounded number of connections. */
 void accept_some(struct ipc_server *s);
 /* The pause is over. */

@@ -54,6 +54,7 @@ int ipc_server_new(const struct ipc_options *options, const struct ipc_handler *
     TAILQ_INIT(&s->silent);
     s->hello_ns = HELLO_NS;
     s->unread_fds_uid_max = unread_fds_limit();
+    s->strangers = accept_has_strangers();
     s->unread_ns_max = UNREAD_NS_MAX;
     s->epoll = *options->epoll;
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

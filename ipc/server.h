@@ -29,6 +29,10 @@
 struct ipc_server;
 struct ipc_peer; /* one connection; valid until the handler's gone() returns */
 
+/* The uid or gid of a client that has none in the daemon's user namespace. To such a one the kernel gives 65534 there,
+ * which may be somebody's: where ids are missing at all, 65534 is this too. */
+#define IPC_STRANGER 4294967294u
+
 struct ipc_cred {
     pid_t pid;
     uid_t uid;

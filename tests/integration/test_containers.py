@@ -313,3 +313,44 @@ def test_who_has_no_uid_in_its_namespace_is_nobody_and_told_so(bin_dir):
         finally:
             container.process.kill()
             container.end()
+
+
+# In a user namespace with some ids: hearthd as uid 65534 of it, behind a socket that is open to all.
+AS_NOBODY = """
+echo ready; read go
+exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+"""
+
+
+def test_in_a_user_namespace_no_stranger_is_taken_for_nobody(bin_dir):
+    if os.geteuid() != 0:
+        pytest.skip("only root can map more users than itself")
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        (folder / "box").mkdir()
+        os.chown(folder / "box", 65534, 65534)
+        make_safetensors(folder / "model.safetensors", 100)
+        config = folder / "hearthd.conf"
+        config.write_text(f"[source all]\npath = {folder}\nadminister = 65534\nattach = 100000\n")
+        sock = folder / "box" / "hearth.sock"
+        process = subprocess.Popen(
+            ["unshare", "--user", "sh", "-euc", AS_NOBODY, "sh", bin_dir / "hearthd", "--config", config, "--socket", sock],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout.readline() == "ready\n"
+            for which in ("uid_map", "gid_map"):
+                pathlib.Path(f"/proc/{process.pid}/{which}").write_text("0 0 65536")
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            wait_until(lambda: sock.exists() or process.poll() is not None, "hearthd is ready")
+            assert process.poll() is None, process.stderr.read()
+            for uid, welcome in ((100000, False), (65534, False), (0, True)):
+                asked = subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", bin_dir / "hearth",
+                                        "--socket", sock, "status", "--json"], capture_output=True, text=True)
+                assert (asked.returncode == 0) == welcome, (uid, asked)
+                assert welcome or json.loads(asked.stdout)["error"]["code"] == "denied"
+        finally:
+            process.terminate()
+            _, log = process.communicate(timeout=DEADLINE)
+            assert not any(mark in log for mark in SANITIZER_MARKS), log
