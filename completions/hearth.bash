@@ -2,6 +2,8 @@
 #
 # Verbs, options and what they take are asked of the program itself, so that they are those of the version that is
 # installed; the daemon is asked for its artifacts.
+#
+# shellcheck shell=bash disable=SC2207 # lists of compgen are split at lines on purpose
 
 # The verbs that PROGRAM has.
 _hearth_verbs() {
@@ -75,7 +77,7 @@ _hearth_complete_options() {
         fi
     done <<<"$2"
     [[ $cur == -* ]] || return 1
-    COMPREPLY=($(compgen -W "$(sed 's/ .*//' <<<"$2")" -- "$cur"))
+    COMPREPLY=($(compgen -W "$(cut -d' ' -f1 <<<"$2")" -- "$cur"))
 }
 
 _hearth_program() {
