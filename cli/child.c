@@ -134,9 +134,9 @@ static bool is_ours_to_pass(const struct child *c, const struct signalfd_siginfo
 static bool collect(const struct child *c, int *status) {
     int w;
     for (;;) {
-        pid_t pid = waitpid(c->pid, &w, WNOHANG | WUNTRACED);
-        if (pid < 0 && errno == EINTR)
-            continue;
+        pid_t pid = waitpid(-1, &w, WNOHANG | WUNTRACED);
+        if ((pid < 0 && errno == EINTR) || (pid > 0 && pid != c->pid))
+            continue; /* another: process 1 of a container gets all that lose their parent */
         if (pid <= 0)
             return false;
         if (WIFEXITED(w)) {

@@ -125,6 +125,13 @@ def test_a_program_of_the_client_runs_on_it(elsewhere, bin_dir, daemon, model):
     assert done.stdout.split()[0] == inside.split()[0], done.stderr
 
 
+def test_run_as_process_1_collects_what_its_program_leaves_behind(bin_dir, daemon, model):
+    program = "(sleep 0.1 & ); echo $PPID; sleep 0.5; grep -l 'State:.Z' /proc/[0-9]*/status"
+    done = subprocess.run([*UNSHARE, bin_dir / "hearth", "run", model, "--", "sh", "-c", program], env=daemon.env,
+                          capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stdout) == (1, "1\n"), done  # grep found none
+
+
 # ---- hearthd inside of a container ----
 
 
