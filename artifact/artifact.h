@@ -102,6 +102,9 @@ int artifact_resolve(const struct artifact_request *request, struct artifact **o
 /* Gives the memory of large ones back to the system. Returns NULL; NULL is allowed. */
 struct artifact *artifact_free(struct artifact *a);
 
+/* Gives the descriptors of its directory back: none of its files can be opened any more. May run twice. */
+void artifact_close(struct artifact *a);
+
 /* Bytes of memory that the lists above take, about. */
 uint64_t artifact_list_bytes(const struct artifact *a);
 

@@ -212,6 +212,10 @@ int artifact_resolve(const struct artifact_request *r, struct artifact **out, st
     return e;
 }
 
+void artifact_close(struct artifact *a) {
+    place_deinit(&a->place);
+}
+
 uint64_t artifact_list_bytes(const struct artifact *a) {
     const size_t beside = 16; /* what an allocation takes beside its bytes */
     uint64_t bytes = a->n_files * sizeof(*a->files) + a->n_skipped * sizeof(*a->skipped);
@@ -233,7 +237,7 @@ struct artifact *artifact_free(struct artifact *a) {
     free(a->skipped);
     free(a->opened_as);
     free(a->ref);
-    place_deinit(&a->place);
+    artifact_close(a);
     uint64_t listed_bytes = a->listed_bytes;
     free(a);
     give_back(listed_bytes);

@@ -14,7 +14,7 @@
 
 #define DEFAULT_SHARE_PERCENT 80
 /* Descriptors that are not artifacts': connections, their queued replies, rings, pipes to parsers, files being read. */
-#define FDS_KEPT_SHARE 4
+#define FDS_KEPT_SHARE 5
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20) /* unless a pool has larger ones */
 
 int budget_set(struct budget *b, uint64_t bytes, bool pool, struct hearth_error *err) {

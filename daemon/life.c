@@ -145,7 +145,7 @@ static void resident(struct generation *g, struct resident *r) {
     g->keep = false;
     g->seconds_ns = clock_now() - g->start_ns;
     step(g, HEARTH_STATE_RESIDENT);
-    budget_settle(a->o.budget, &g->charged, (struct charge){.bytes = r->resident_bytes, .fds = g->charged.fds});
+    budget_settle(a->o.budget, &g->charged, (struct charge){.bytes = r->resident_bytes, .fds = r->n_blobs + 1});
     waiting_finish_all(g, NULL);
     a->o.events.loaded(a->o.user, g);
     for (struct generation *other = TAILQ_FIRST(&a->all), *next; other; other = next) {

@@ -70,5 +70,6 @@ int publish(struct load *l, int index_fd, struct hearth_error *err) {
     if (sealed < 0)
         return error_errno(err, -sealed, "cannot seal the index");
     r->resident_bytes += memfd_resident(r->index_fd);
+    artifact_close(r->artifact);
     return 0;
 }

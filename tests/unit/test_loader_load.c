@@ -457,7 +457,7 @@ static void what_is_retired_is_given_back_by_other_threads(void **state) {
         wait_done(&w[i].waiter);
         assert_false(pthread_equal(w[i].by, pthread_self()));
     }
-    assert_int_equal(open_fds(), with_engine + N_SIZES + 2); /* the third: its files, directory and index */
+    assert_int_equal(open_fds(), with_engine + N_SIZES + 1); /* the third: its files and index */
     resident_retire(e, &r[2]);
     engine_free(e); /* ends when all of it has been given back */
     assert_true(w[2].waiter.done);
