@@ -232,6 +232,7 @@ int daemon_new(struct command_line *command, const char *socket, int passed, str
     d->command = command;
     d->options = command->options;
     d->signal_fd = d->metrics_fd = -1;
+    d->handout = (struct handout)HANDOUT_NULL;
     LIST_INIT(&d->clients);
     d->start_ns = d->used_ns = clock_now();
     int r = start(d, socket, passed, err);
@@ -271,6 +272,7 @@ struct daemon *daemon_free(struct daemon *d) {
     close_fd(d->metrics_fd);
     ipc_server_free(d->server);
     artifacts_free(d->artifacts);
+    handout_deinit(&d->handout);
     resolver_free(d->resolver);
     reserve_deinit(&d->reserve);
     store_free(d->store);

@@ -2,15 +2,21 @@
 #include "daemon/handout.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "util/cleanup.h"
 #include "util/error.h"
 #include "util/memfd.h"
 
 void handout_init(struct handout *h, unsigned spares_max) {
-    *h = (struct handout){.spares_max = spares_max};
+    *h = (struct handout){.spares_max = spares_max, .own_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC)};
     TAILQ_INIT(&h->recent);
+}
+
+void handout_deinit(struct handout *h) {
+    h->own_fds = close_fd(h->own_fds);
 }
 
 /* The description that a slot's are made from: slot 0 is the index. */
@@ -58,7 +64,7 @@ int handout_take(struct handout *h, struct generation *g, bool index, const uint
         int fd = spare ? *spare : -1;
         h->spares -= fd >= 0;
         if (fd < 0)
-            fd = memfd_reopen_readonly(original(g, slot));
+            fd = memfd_reopen_in(h->own_fds, original(g, slot));
         if (spare)
             *spare = TAKEN;
         int r = fd < 0 ? fd : fdlist_push(out, fd);
@@ -81,7 +87,7 @@ static void refill(struct handout *h, struct generation *g) {
         if (s->fds[i] != TAKEN)
             continue;
         make_room(h, g);
-        int fd = h->spares < h->spares_max ? memfd_reopen_readonly(original(g, i)) : -1;
+        int fd = h->spares < h->spares_max ? memfd_reopen_in(h->own_fds, original(g, i)) : -1;
         if (fd < 0)
             return;
         s->fds[i] = fd;

@@ -22,11 +22,16 @@
 struct handout {
     TAILQ_HEAD(recent_list, generation) recent; /* with spares, or about to get some; attached last first */
     unsigned spares, spares_max;
-    bool taken; /* some were handed out in this turn */
-    bool due;   /* some are to be made again */
+    int own_fds; /* /proc/self/fd, for the opening of what has no spare */
+    bool taken;  /* some were handed out in this turn */
+    bool due;    /* some are to be made again */
 };
 
 void handout_init(struct handout *h, unsigned spares_max);
+/* All generations have been dropped. May run twice, also before handout_init() on HANDOUT_NULL. */
+void handout_deinit(struct handout *h);
+#define HANDOUT_NULL \
+    { .own_fds = -1 }
 
 /* Appends the descriptors of `n` slots of a resident: the index first if `index`, then those of files[0..n) (NULL:
  * files 0..n). On failure *out holds what was opened. Errors: NO_FDS, SYSTEM. */

@@ -53,6 +53,13 @@ int memfd_reopen_readonly(int fd) {
     return again < 0 ? -errno : again;
 }
 
+int memfd_reopen_in(int own_fds, int fd) {
+    char name[16];
+    snprintf(name, sizeof(name), "%d", fd);
+    int again = own_fds >= 0 ? openat(own_fds, name, O_RDONLY | O_CLOEXEC) : -1;
+    return again < 0 ? memfd_reopen_readonly(fd) : again;
+}
+
 /* A write lease is granted to the only description there is, mappings and those under way in sockets included. Nobody
  * else can open it before the lease is given back. */
 bool memfd_is_held(int fd) {

@@ -29,6 +29,9 @@ int memfd_seal(int fd, int seals);
 /* A fresh O_RDONLY description of the same file, with its own offset: the fd, or -errno. No seal keeps a process of the
  * same user from taking the mode's bits away: they are put back. */
 int memfd_reopen_readonly(int fd);
+/* The same, a microsecond sooner: `own_fds` is a descriptor of this process's /proc/self/fd. Where it is -1, or that
+ * fails, it is done as above. */
+int memfd_reopen_in(int own_fds, int fd);
 
 /* SEALS_FINAL, with patience: the kernel says EBUSY while any page is pinned, by a read that has just ended or by
  * whoever else looks at physical memory. 0 or -errno; -EBUSY after two seconds, or where it is mapped for writing. */

@@ -134,7 +134,7 @@ def test_the_background_may_be_allowed_to_evict(make_daemon, models, bin_dir):
 
 
 def test_descriptors_are_budgeted_evicted_and_refused_with_figures(make_daemon, tmp_path):
-    """The limit on open files is 200: 150 for artifacts."""
+    """The limit on open files is 200: 160 for artifacts."""
     daemon = make_daemon(preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)))
 
     def folder(name, files):
@@ -151,5 +151,5 @@ def test_descriptors_are_budgeted_evicted_and_refused_with_figures(make_daemon, 
         with pytest.raises(packets.Refused) as caught:
             client.load(folder("many", 160))
         assert caught.value.code == "no_fds"
-        assert "163 descriptors" in caught.value.found and "150" in caught.value.message
+        assert "163 descriptors" in caught.value.found and "160" in caught.value.message
         assert len(client.list()) == 4  # three residents, and the failure

@@ -81,6 +81,7 @@ static void each_reply_has_descriptors_of_its_own(void **state) {
     assert_int_equal(h.spares, FILES + 1);
     unmake(&h, &t);
     assert_int_equal(h.spares, 0);
+    handout_deinit(&h);
     assert_int_equal(open_fds(), before);
 }
 
@@ -106,6 +107,7 @@ static void files_come_in_the_order_asked_for_repeats_included(void **state) {
     }
     assert_int_equal(h.spares, 2); /* one a slot, however often it is asked for */
     unmake(&h, &t);
+    handout_deinit(&h);
 }
 
 static void spares_stay_within_their_bound(void **state) {
@@ -128,6 +130,7 @@ static void spares_stay_within_their_bound(void **state) {
     unmake(&h, &b);
     unmake(&h, &c);
     assert_int_equal(h.spares, 0);
+    handout_deinit(&h);
 }
 
 static void without_room_for_one_artifact_there_are_fewer_spares(void **state) {
@@ -140,6 +143,7 @@ static void without_room_for_one_artifact_there_are_fewer_spares(void **state) {
     attach(&h, &t);
     assert_int_equal(h.spares, 2);
     unmake(&h, &t);
+    handout_deinit(&h);
 }
 
 int main(void) {
