@@ -119,7 +119,7 @@ void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, 
                 free(w);
             }
         }
-        if (left && !g->keep && g->state < HEARTH_STATE_RESIDENT && TAILQ_EMPTY(&g->waiters))
+        if (left && life_is_unwanted(g))
             life_abandon(g);
     }
     queue_run(a);
@@ -143,11 +143,20 @@ int artifacts_lease(struct generation *g, struct hearth_error *err) {
                      hearth_state_name(g->state));
 }
 
+int artifacts_lease_stream(struct generation *g, struct hearth_error *err) {
+    if (!generation_streams(g))
+        return artifacts_lease(g, err);
+    g->leases++;
+    return 0;
+}
+
 void artifacts_unlease(struct generation *g) {
     struct artifacts *a = g->artifacts;
     if (--g->leases > 0)
         return;
-    if (g->stale || g->superseded || g->state == HEARTH_STATE_GONE)
+    if (life_is_unwanted(g))
+        life_abandon(g);
+    else if (g->stale || g->superseded || g->state == HEARTH_STATE_GONE)
         life_drop(g);
     else
         residency_touch(g);
@@ -158,7 +167,9 @@ void artifacts_unlease(struct generation *g) {
 static void evict(struct generation *g) {
     if (g->state == HEARTH_STATE_GONE)
         return;
-    if (g->leases)
+    if (g->leases && g->state == HEARTH_STATE_LOADING)
+        load_cancel(g->load); /* those who stream it see it fail */
+    else if (g->leases)
         life_gone(g);
     else if (g->state < HEARTH_STATE_RESIDENT)
         life_abandon(g);

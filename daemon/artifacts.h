@@ -21,6 +21,9 @@
  * ENDING. What was cancelled or dropped is found and listed no more. It stays charged until its memory has come back,
  * which other threads see to, and a load that does not fit before waits for that.
  *
+ * STREAMED. A load whose index is known can be leased too. It is not cancelled while it is; if it fails, or is evicted
+ * by force, its leases stay, on a generation that is FAILED or GONE.
+ *
  * FAILED. The last FAILURES_KEPT failed loads can be listed and watched, so that somebody who came back for a load that
  * he left alone learns why it failed. A failure is forgotten when newer ones take its place, when the same reference
  * becomes resident, or by EVICT. A reference that cannot be resolved never had an id, and is not kept.
@@ -56,6 +59,8 @@ struct artifacts_events {
     void (*loaded)(void *user, const struct generation *g);
     /* Its memory is about to go: whoever keeps descriptors of it gives them up. */
     void (*dropped)(void *user, struct generation *g);
+    /* A load that clients stream has failed: its leases stay until they end by themselves. */
+    void (*failed)(void *user, const struct generation *g, const struct hearth_error *err);
 };
 
 struct artifacts_options {
@@ -90,6 +95,8 @@ void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, 
 
 /* Errors: BUSY (not resident yet), NOT_FOUND (gone), the load's own when it failed. */
 int artifacts_lease(struct generation *g, struct hearth_error *err);
+/* The same for one that is loading. Errors: also BUSY when it cannot be streamed. */
+int artifacts_lease_stream(struct generation *g, struct hearth_error *err);
 /* g may be gone afterwards. */
 void artifacts_unlease(struct generation *g);
 

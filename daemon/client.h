@@ -16,6 +16,7 @@
 struct lease {
     struct generation *g;
     uint32_t count;
+    bool speculative; /* it uses bytes that are not proven: if the load fails, it is hung up on */
 };
 
 /* A LIST under way: those that were there when it began, oldest first. What comes and goes meanwhile moves nothing. */

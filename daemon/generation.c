@@ -49,12 +49,16 @@ struct generation *generation_free(struct generation *g) {
     return NULL;
 }
 
+bool generation_streams(const struct generation *g) {
+    return g->load && load_streams(g->load);
+}
+
 void generation_info(const struct generation *g, uint64_t now, struct hearth_msg_info *out) {
     bool under_way = g->state < HEARTH_STATE_RESIDENT;
     *out = (struct hearth_msg_info){
         .id = g->id,
         .state = g->state,
-        .flags = g->stale ? HEARTH_INFO_STALE : 0,
+        .flags = (g->stale ? HEARTH_INFO_STALE : 0) | (generation_streams(g) ? HEARTH_INFO_STREAMS : 0),
         .bytes = g->bytes,
         .n_files = g->n_files,
         .leases = g->leases,

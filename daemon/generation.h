@@ -31,6 +31,7 @@ struct waiter {
     bool no_wait;         /* is answered as soon as the load has its id */
     bool background;      /* is in no hurry: what others wait for goes first */
     bool evicts;          /* asked for the eviction: is answered when the memory has come back */
+    uint32_t attach;      /* HEARTH_ATTACH_*: wants to attach it as soon as it can be streamed */
     bool shared;          /* found it resident, or joined a load under way */
     bool found_resident;  /* of those, the first */
     uint64_t start_ns;    /* when the request came */
@@ -81,6 +82,7 @@ struct generation {
     struct resolve *resolve;      /* RESOLVING */
     struct artifact *artifact;    /* QUEUED */
     struct load *load;            /* LOADING */
+    struct loop_job shown;        /* LOADING: it can be streamed */
     struct loop_job ended;        /* LOADING, or dropped */
     struct resident *resident;    /* RESIDENT, GONE */
     struct retirement retirement; /* dropped; with a resident while clients hold some of it */
@@ -100,6 +102,9 @@ uint64_t generation_newest(void);
 /* Frees it with all it has, its spare descriptors excepted. It must have no waiters, no leases, nothing under way.
  * Returns NULL. */
 struct generation *generation_free(struct generation *g);
+
+/* It is loading, and can be attached already. Another thread may end that at any time. */
+bool generation_streams(const struct generation *g);
 
 /* What LIST says of it; `now` is the clock's. */
 void generation_info(const struct generation *g, uint64_t now, struct hearth_msg_info *out);

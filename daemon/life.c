@@ -87,6 +87,10 @@ void life_gone(struct generation *g) {
     step(g, HEARTH_STATE_GONE);
 }
 
+bool life_is_unwanted(const struct generation *g) {
+    return !g->keep && !g->leases && g->state < HEARTH_STATE_RESIDENT && TAILQ_EMPTY(&g->waiters);
+}
+
 void life_abandon(struct generation *g) {
     struct artifacts *a = g->artifacts;
     if (g->state == HEARTH_STATE_LOADING) {
@@ -116,6 +120,13 @@ static void let_go(struct generation *g, bool *why, const char *said) {
 
 /* ---- failed, resident ---- */
 
+void life_forget_failure(struct generation *g) {
+    if (g->leases)
+        life_gone(g);
+    else
+        life_drop(g);
+}
+
 void life_failed(struct generation *g, const struct hearth_error *err) {
     struct artifacts *a = g->artifacts;
     budget_settle(a->o.budget, &g->charged, (struct charge){0, 0});
@@ -125,8 +136,10 @@ void life_failed(struct generation *g, const struct hearth_error *err) {
     if (g->reason)
         *g->reason = *err;
     waiting_finish_all(g, err);
+    if (g->leases)
+        a->o.events.failed(a->o.user, g, err);
     if (!g->reason) { /* told to those who waited; there is no memory to keep it */
-        life_drop(g);
+        life_forget_failure(g);
         return;
     }
     step(g, HEARTH_STATE_FAILED);
@@ -136,7 +149,7 @@ void life_failed(struct generation *g, const struct hearth_error *err) {
     TAILQ_FOREACH(oldest, &a->all, link)
     if (oldest->state == HEARTH_STATE_FAILED)
         break;
-    life_drop(oldest);
+    life_forget_failure(oldest);
 }
 
 static void resident(struct generation *g, struct resident *r) {
@@ -153,7 +166,7 @@ static void resident(struct generation *g, struct resident *r) {
         if (other == g || other->ending)
             continue;
         if (other->state == HEARTH_STATE_FAILED && strcmp(other->spec->ref, g->spec->ref) == 0)
-            life_drop(other);
+            life_forget_failure(other);
         else if (other->state == HEARTH_STATE_RESIDENT && load_spec_same_files(other->spec, g->spec) &&
                  resident_serves(r, other->resident->artifact, other->spec->verify))
             let_go(other, &other->superseded, "is superseded: its files are resident, verified better");
@@ -185,6 +198,24 @@ static void load_ended(void *user) {
     queue_run(a);
 }
 
+/* On the loop, when it can be streamed. Should it have ended meanwhile, that comes behind this, and is told then. */
+static void shown(void *user) {
+    struct generation *g = user;
+    struct waiter *w, *next;
+    for (w = TAILQ_FIRST(&g->waiters); w; w = next) {
+        next = TAILQ_NEXT(w, link);
+        if (w->attach && generation_streams(g))
+            waiting_finish(g, w, NULL);
+    }
+}
+
+/* On the load's own thread. */
+static void hand_over_shown(void *user, struct load *l) {
+    (void)l;
+    struct generation *g = user;
+    loop_post(g->artifacts->o.loop, &g->shown);
+}
+
 /* On the load's own thread. */
 static void hand_over(void *user, struct load *l) {
     (void)l;
@@ -195,6 +226,7 @@ static void hand_over(void *user, struct load *l) {
 void life_load(struct generation *g) {
     struct artifacts *a = g->artifacts;
     struct hearth_error err = HEARTH_ERROR_INIT;
+    g->shown = (struct loop_job){.run = shown, .user = g};
     g->ended = (struct loop_job){.run = load_ended, .user = g};
     const struct load_request request = {
         .id = g->id,
@@ -203,6 +235,7 @@ void life_load(struct generation *g) {
         .artifact = steal_ptr(&g->artifact),
         .verify = g->spec->verify,
         .background = g->background,
+        .streams = hand_over_shown,
         .done = hand_over,
         .user = g,
     };

@@ -38,7 +38,7 @@ void life_resolved(void *generation, struct artifact *artifact, struct hearth_sp
                    const struct hearth_error *err);
 /* QUEUED to LOADING: its place and its room have been taken. */
 void life_load(struct generation *g);
-/* It has come to nothing. */
+/* It has come to nothing. What is leased keeps its leases. */
 void life_failed(struct generation *g, const struct hearth_error *err);
 /* Evicted, and leased: it goes with its last lease. */
 void life_gone(struct generation *g);
@@ -46,6 +46,10 @@ void life_gone(struct generation *g);
 void life_drop(struct generation *g);
 /* Gives the memory of what was dropped back, as far as nobody else holds it. */
 void life_retire(struct generation *g);
+/* A failure that nobody is to hear of any more; it goes with its last lease. g may be gone afterwards. */
+void life_forget_failure(struct generation *g);
+/* Nobody waits for it, nor streams it. */
+bool life_is_unwanted(const struct generation *g);
 /* Ends what is under way, without a word to anybody. g may be gone afterwards. */
 void life_abandon(struct generation *g);
 /* Nothing is left of it. */

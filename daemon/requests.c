@@ -12,6 +12,7 @@
 #include <hearth/hearth.h>
 
 #include "daemon/internal.h"
+#include "daemon/stream.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -21,6 +22,8 @@
 #define STATE_TEXT_BYTES 1536
 
 /* ---- small things ---- */
+
+static void attach_or_refuse(struct daemon *d, struct client *c, uint32_t serial, struct generation *g, uint32_t flags);
 
 static void reply_no_memory(struct ipc_peer *p, uint32_t serial) {
     struct hearth_error err = HEARTH_ERROR_INIT;
@@ -154,6 +157,8 @@ static void answer_finished(void *user, const struct waiter *w, const struct gen
     d->used_ns = clock_now();
     if (err) {
         ipc_reply_error(c->peer, w->serial, err);
+    } else if (w->attach) {
+        attach_or_refuse(d, w->client, w->serial, artifacts_find(d->artifacts, g->id), w->attach);
     } else if (w->evicts) {
         ipc_reply_done(c->peer, w->serial, 1);
     } else {
@@ -186,9 +191,6 @@ static void dropped(void *user, struct generation *g) {
     handout_drop(&d->handout, g);
 }
 
-const struct artifacts_events daemon_answers = {
-    .progress = answer_progress, .finished = answer_finished, .loaded = loaded, .dropped = dropped};
-
 /* ---- attach, files, detach ---- */
 
 static void unlease(struct daemon *d, struct client *c, struct lease *l) {
@@ -201,13 +203,13 @@ static void unlease(struct daemon *d, struct client *c, struct lease *l) {
 }
 
 /* Takes a lease into *out; the error otherwise. */
-static int lease(struct daemon *d, struct client *c, struct generation *g, struct lease **out,
+static int lease(struct daemon *d, struct client *c, struct generation *g, bool streams, struct lease **out,
                  struct hearth_error *err) {
     struct lease *l = client_lease(c, g);
     int r;
     if (l && l->count == UINT32_MAX)
         return error_set(err, HEARTH_E_BUSY, "this connection holds too many leases on one artifact");
-    if ((r = artifacts_lease(g, err)))
+    if ((r = streams ? artifacts_lease_stream(g, err) : artifacts_lease(g, err)))
         return r;
     if (!l && (r = client_lease_add(c, g, &l, err))) {
         artifacts_unlease(g);
@@ -219,40 +221,62 @@ static int lease(struct daemon *d, struct client *c, struct generation *g, struc
     return 0;
 }
 
+/* Descriptors of what is resident, or still loading. */
+static int take(struct daemon *d, struct generation *g, bool index, const uint32_t *files, size_t n, struct fdlist *out,
+                struct hearth_error *err) {
+    return g->resident ? handout_take(&d->handout, g, index, files, n, out, err)
+                       : stream_take(g, index, files, n, out, err);
+}
+
+/* Attaches what can be attached now. */
+static int attach(struct daemon *d, struct client *c, uint32_t serial, struct generation *g, uint32_t flags,
+                  struct hearth_error *err) {
+    _cleanup_(fdlist_deinit) struct fdlist fds = FDLIST_NULL;
+    struct lease *l = NULL;
+    uint64_t start_ns = clock_now();
+    bool streams = flags & HEARTH_ATTACH_STREAM && generation_streams(g);
+    int r = lease(d, c, g, streams, &l, err);
+    if (r)
+        return r;
+    size_t n = flags & HEARTH_ATTACH_ALL ? g->n_files : 0, room = HEARTH_PACKET_FDS_MAX - 1 - streams;
+    n = n < room ? n : room;
+    r = take(d, g, true, NULL, n, &fds, err);
+    if (r) {
+        unlease(d, c, l);
+        return r;
+    }
+    const struct hearth_msg_attached m = {
+        .id = g->id, .n_files = g->n_files, .n_fds = (uint32_t)n, .flags = streams ? HEARTH_ATTACHED_STREAMING : 0};
+    l->speculative |= streams && flags & HEARTH_ATTACH_SPECULATIVE;
+    if (ipc_reply_attached(c->peer, serial, &m, &fds))
+        metrics_attach(&d->metrics, clock_now() - start_ns);
+    else
+        unlease(d, c, l); /* the client has been told otherwise */
+    return 0;
+}
+
+static void attach_or_refuse(struct daemon *d, struct client *c, uint32_t serial, struct generation *g,
+                             uint32_t flags) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    int r = attach(d, c, serial, g, flags, &err);
+    if (r == HEARTH_E_BUSY && flags & HEARTH_ATTACH_STREAM && g->load && !generation_streams(g)) /* it ends just now */
+        artifacts_watch(d->artifacts, g, &(struct waiter){.client = c, .serial = serial, .attach = flags});
+    else if (r)
+        ipc_reply_error(c->peer, serial, &err);
+}
+
 static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     struct daemon *d = user;
-    struct hearth_error err;
-    struct lease *l = NULL;
-    struct fdlist fds = FDLIST_NULL;
-    uint64_t start_ns = clock_now();
     struct generation *g = find(d, p, serial, id, RIGHT_ATTACH);
     if (!g)
         return;
     struct client *c = user_of(d, p);
-    error_clear(&err);
-    if (!c) {
+    if (!c)
         reply_no_memory(p, serial);
-        return;
-    }
-    if (lease(d, c, g, &l, &err)) {
-        ipc_reply_error(p, serial, &err);
-        return;
-    }
-    size_t n = flags & HEARTH_ATTACH_ALL ? g->resident->n_blobs : 0;
-    if (n > HEARTH_PACKET_FDS_MAX - 1)
-        n = HEARTH_PACKET_FDS_MAX - 1;
-    if (handout_take(&d->handout, g, true, NULL, n, &fds, &err)) {
-        unlease(d, c, l);
-        ipc_reply_error(p, serial, &err);
-    } else {
-        const struct hearth_msg_attached m = {
-            .id = id, .n_files = (uint32_t)g->resident->n_blobs, .n_fds = (uint32_t)n};
-        if (ipc_reply_attached(p, serial, &m, &fds))
-            metrics_attach(&d->metrics, clock_now() - start_ns);
-        else
-            unlease(d, c, l); /* the client has been told otherwise */
-    }
-    fdlist_deinit(&fds);
+    else if (flags & HEARTH_ATTACH_STREAM && g->state < HEARTH_STATE_RESIDENT)
+        artifacts_watch(d->artifacts, g, &(struct waiter){.client = c, .serial = serial, .attach = flags});
+    else
+        attach_or_refuse(d, c, serial, g, flags);
 }
 
 static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, const uint32_t *files, size_t n) {
@@ -264,22 +288,44 @@ static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
         return;
     error_clear(&err);
     struct client *c = ipc_peer_data(p);
-    size_t n_files = g->resident ? g->resident->n_blobs : 0;
     if (!c || !client_lease(c, g))
         error_set(&err, HEARTH_E_INVALID, "this connection has no lease on the artifact: attach it first");
+    else if (g->state == HEARTH_STATE_FAILED)
+        err = *g->reason;
+    else if (!g->resident && !g->load)
+        error_set(&err, HEARTH_E_NOT_FOUND, "the artifact has failed to load, and was evicted");
     for (size_t i = 0; i < n && !err.code; i++)
-        if (files[i] >= n_files)
-            error_set(&err, HEARTH_E_INVALID, "the artifact has %zu files, and number %u was asked for", n_files,
+        if (files[i] >= g->n_files)
+            error_set(&err, HEARTH_E_INVALID, "the artifact has %u files, and number %u was asked for", g->n_files,
                       files[i]);
     if (n > HEARTH_PACKET_FDS_MAX && !err.code)
         error_set(&err, HEARTH_E_INVALID, "%zu files were asked for; one reply holds %u", n, HEARTH_PACKET_FDS_MAX);
-    if (err.code || handout_take(&d->handout, g, false, files, n, &fds, &err)) {
+    if (err.code || take(d, g, false, files, n, &fds, &err)) {
         ipc_reply_error(p, serial, &err);
     } else {
         const struct hearth_msg_fds m = {.id = id, .n_fds = (uint32_t)n};
         ipc_reply_fds(p, serial, &m, &fds);
     }
     fdlist_deinit(&fds);
+}
+
+static void on_want(void *user, struct ipc_peer *p, const struct hearth_msg_want *m) {
+    struct daemon *d = user;
+    struct client *c = ipc_peer_data(p);
+    struct generation *g = artifacts_find(d->artifacts, m->id);
+    if (c && g && g->load && client_lease(c, g) && m->file < g->n_files)
+        load_want(g->load, m->file, m->offset, m->length);
+}
+
+/* Who was to see that, and might not look again, is hung up on. */
+static void failed(void *user, const struct generation *g, const struct hearth_error *err) {
+    struct daemon *d = user;
+    struct client *c;
+    LIST_FOREACH(c, &d->clients, link) {
+        const struct lease *l = client_lease(c, g);
+        if (l && l->speculative)
+            ipc_peer_dismiss(c->peer, err);
+    }
 }
 
 static void on_detach(void *user, struct ipc_peer *p, uint64_t id) {
@@ -303,6 +349,9 @@ static void on_gone(void *user, struct ipc_peer *p) {
         unlease(d, c, &c->leases[0]);
     client_free(c);
 }
+
+const struct artifacts_events daemon_answers = {
+    .progress = answer_progress, .finished = answer_finished, .failed = failed, .loaded = loaded, .dropped = dropped};
 
 /* ---- list, status ---- */
 
@@ -489,6 +538,7 @@ const struct ipc_handler daemon_requests = {
     .attach = on_attach,
     .files = on_files,
     .detach = on_detach,
+    .want = on_want,
     .list = on_list,
     .status = on_status,
     .evict = on_evict,

@@ -20,6 +20,7 @@ struct waiter *waiting_add(struct generation *g, const struct waiter *request) {
                          .no_wait = request->no_wait,
                          .background = request->background,
                          .evicts = request->evicts,
+                         .attach = request->attach,
                          .start_ns = clock_now()};
     TAILQ_INSERT_TAIL(&g->waiters, w, link);
     return w;
@@ -76,6 +77,8 @@ void waiting_tell(struct generation *g, struct waiter *w) {
         struct hearth_error err = HEARTH_ERROR_INIT;
         waiting_gone(g, &err);
         waiting_finish(g, w, &err);
+    } else if (w->attach && generation_streams(g)) {
+        waiting_finish(g, w, NULL);
     } else if (g->state != HEARTH_STATE_RESOLVING && w->no_wait) {
         g->keep = true;
         waiting_finish(g, w, NULL);

@@ -171,7 +171,9 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         return true;
     case HEARTH_MSG_ATTACH:
         wire_fixed(in, &m.attach, sizeof(m.attach));
-        if (m.attach.flags & ~HEARTH_ATTACH_ALL || m.attach.reserved)
+        if (m.attach.flags & ~(HEARTH_ATTACH_ALL | HEARTH_ATTACH_STREAM | HEARTH_ATTACH_SPECULATIVE) ||
+            (m.attach.flags & HEARTH_ATTACH_SPECULATIVE && !(m.attach.flags & HEARTH_ATTACH_STREAM)) ||
+            m.attach.reserved)
             return false;
         h->attach(user, p, serial, m.attach.id, m.attach.flags);
         return true;
@@ -208,13 +210,22 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
     }
 }
 
-/* What a client gives up. */
-static bool decode_farewell(struct ipc_peer *p, const struct wire_in *in, const char **why) {
+/* What has no reply: what a client gives up, and hints. */
+static bool decode_notice(struct ipc_peer *p, const struct wire_in *in, const char **why) {
     const struct ipc_handler *h = &p->server->handler;
     if (in->header.type == HEARTH_MSG_DETACH) {
         struct hearth_msg_detach m;
         wire_fixed(in, &m, sizeof(m));
         h->detach(p->server->user, p, m.id);
+        return true;
+    }
+    if (in->header.type == HEARTH_MSG_WANT) {
+        struct hearth_msg_want m;
+        wire_fixed(in, &m, sizeof(m));
+        *why = "a WANT has a reserved field that is not 0";
+        if (m.reserved)
+            return false;
+        h->want(p->server->user, p, &m);
         return true;
     }
     struct hearth_msg_cancel m;
@@ -242,8 +253,8 @@ bool decode(struct ipc_peer *p, size_t bytes, const char **why) {
     *why = "replies are for the daemon to send";
     if (in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_STATUS_REPLY)
         return false;
-    if (in.header.type == HEARTH_MSG_DETACH || in.header.type == HEARTH_MSG_CANCEL)
-        return decode_farewell(p, &in, why);
+    if (in.header.type == HEARTH_MSG_DETACH || in.header.type == HEARTH_MSG_CANCEL || in.header.type == HEARTH_MSG_WANT)
+        return decode_notice(p, &in, why);
     peer_asked(p);
     if (p->requests > REQUESTS_MAX || p->account->requests > REQUESTS_UID_MAX) {
         struct hearth_error err;

@@ -78,19 +78,28 @@ void peer_doom(struct ipc_peer *p) {
     }
 }
 
-void peer_refuse(struct ipc_peer *p, uint32_t serial, enum hearth_code code, const char *message) {
-    struct hearth_error err;
-    error_set(&err, code, "%s", message);
-    count_error(p->server, code);
+static void refuse(struct ipc_peer *p, uint32_t serial, const struct hearth_error *err) {
+    count_error(p->server, err->code);
     if (log_may(&p->server->log_limit))
-        log_notice("ended a connection: %s (uid %u, pid %d)", message, (unsigned)p->cred.uid, (int)p->cred.pid);
-    wire_error(&p->server->out, serial, &err);
+        log_notice("ended a connection: %s (uid %u, pid %d)", err->message, (unsigned)p->cred.uid, (int)p->cred.pid);
+    wire_error(&p->server->out, serial, err);
     send_packet(p, SEND_QUEUED);
     p->closing = true;
     if (p->queue)
         send_watch(p);
     else
         peer_doom(p);
+}
+
+void peer_refuse(struct ipc_peer *p, uint32_t serial, enum hearth_code code, const char *message) {
+    struct hearth_error err;
+    error_set(&err, code, "%s", message);
+    refuse(p, serial, &err);
+}
+
+void ipc_peer_dismiss(struct ipc_peer *p, const struct hearth_error *err) {
+    if (!p->doomed && !p->closing)
+        refuse(p, 0, err);
 }
 
 void peer_asked(struct ipc_peer *p) {

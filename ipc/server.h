@@ -63,6 +63,7 @@ struct ipc_handler {
     void (*attach)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
     void (*files)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, const uint32_t *files, size_t n);
     void (*detach)(void *user, struct ipc_peer *p, uint64_t id);                    /* has no reply */
+    void (*want)(void *user, struct ipc_peer *p, const struct hearth_msg_want *m);  /* likewise */
     void (*list)(void *user, struct ipc_peer *p, uint32_t serial, const char *ref); /* "": all */
     void (*status)(void *user, struct ipc_peer *p, uint32_t serial);
     void (*evict)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
@@ -141,6 +142,8 @@ struct ipc_status_texts {
 };
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
                       const struct ipc_status_texts *texts);
+/* The peer's last ERROR, with serial 0; then it is hung up on. */
+void ipc_peer_dismiss(struct ipc_peer *p, const struct hearth_error *err);
 /* fds are borrowed: the caller closes them afterwards. True when they are on their way. Else the client is told BUSY,
  * because it has not read what it was sent, or is gone; and what was taken for this reply (a lease) is the caller's to
  * give back. */

@@ -279,16 +279,18 @@ void progress_leased(struct load *l, size_t file);
 void progress_landed(struct load *l, size_t file, uint32_t chunk);
 /* The chunk may be used. */
 void progress_exposed(struct load *l, size_t file, uint32_t chunk, enum hearth_verified verified);
-/* All of the file may be. `flags`: HEARTH_PROGRESS_*. */
-void progress_settled(struct load *l, size_t file, enum hearth_verified verified, uint32_t flags);
+/* All of the file may be. */
+void progress_settled(struct load *l, size_t file, enum hearth_verified verified);
 void progress_resident(struct load *l);
 void progress_failed(struct load *l, const struct hearth_error *err);
 
 /* ---- share.c: on the load's thread ---- */
 /* Before anybody else has its description. */
 void share_lease(struct stream *s);
-/* It is sealed: from here on it can be opened. */
+/* All of it may be used: whoever opens it need not wait any longer. */
 int share_settle(struct stream *s, struct hearth_error *err);
+/* It is sealed for good: what its clients hold is theirs alone. */
+int share_seal(struct stream *s, struct hearth_error *err);
 /* The parser's index can be used, though publish() will complete it. Maps it. */
 int share_index(struct load *l, int index_fd, struct hearth_error *err);
 void share_index_end(struct load *l);

@@ -9,8 +9,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include <hearth/progress.h>
-
 #include "artifact/parse.h"
 #include "loader/internal.h"
 #include "util/cleanup.h"
@@ -126,12 +124,7 @@ static int settle(struct stream *s, struct hearth_error *err) {
         return artifact_changed(a, s->file, &now, err);
     s->settled = true;
     e = judge(s->load, s->file, &s->result, err);
-    if (!e) {
-        pthread_mutex_lock(&s->load->engine->lock);
-        progress_settled(s->load, s->file, s->result.verified, s->leased ? HEARTH_PROGRESS_LEASED : 0);
-        pthread_mutex_unlock(&s->load->engine->lock);
-    }
-    return e;
+    return e ? e : share_settle(s, err);
 }
 
 /* Waits until at most `left` streams are not settled, and settles each as it completes, so that a bad file is known at
@@ -207,7 +200,7 @@ static int seal_settled(struct load *l, struct hearth_error *err) {
         pthread_mutex_unlock(&l->engine->lock);
         r = blob_seal(&s->memory, err);
         if (!r)
-            r = share_settle(s, err);
+            r = share_seal(s, err);
         pthread_mutex_lock(&l->engine->lock);
         if (!r)
             describe_blob(s);

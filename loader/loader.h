@@ -147,9 +147,11 @@ void load_cancel(struct load *l);
 void load_hasten(struct load *l);
 /* Bytes that have landed so far. Any thread. */
 uint64_t load_progress(const struct load *l);
+/* From streams() to the load's end. Any thread. */
+bool load_streams(struct load *l);
 /* Descriptors of the index and of the progress page (hearth/progress.h), for a client: owned by the caller. The index
- * lacks what is known at the end only: digests, and how far was verified. Errors: BUSY before streams() came, after the
- * load's end, and when it has no large file; the load's own; NO_FDS, SYSTEM. Any thread, until load_take(). */
+ * lacks what is known at the end only: digests, and how far was verified. Errors: BUSY when load_streams() is
+ * false; the load's own; NO_FDS, SYSTEM. Any thread, until load_take(). */
 int load_stream(struct load *l, int *index, int *page, struct hearth_error *err);
 /* The same for a file. While it fills, all that are given out share one description, whose write lease makes whoever
  * opens the file wait. */

@@ -138,14 +138,14 @@ void progress_exposed(struct load *l, size_t file, uint32_t chunk, enum hearth_v
     tell(&l->page);
 }
 
-void progress_settled(struct load *l, size_t file, enum hearth_verified verified, uint32_t flags) {
+void progress_settled(struct load *l, size_t file, enum hearth_verified verified) {
     if (!l->page.at)
         return;
     struct hearth_progress_file *f = file_of(&l->page, file);
     __atomic_store_n(&f->verified, (uint32_t)verified, __ATOMIC_RELAXED);
     set_bits(&l->page, f->landed, 0, f->n_chunks);
     set_bits(&l->page, f->exposed, 0, f->n_chunks);
-    __atomic_store_n(&f->flags, flags, __ATOMIC_RELEASE);
+    __atomic_store_n(&f->flags, HEARTH_PROGRESS_SETTLED, __ATOMIC_RELEASE);
     tell(&l->page);
 }
 

@@ -2,8 +2,9 @@
  *
  * All descriptors of a file that is being filled are dups of its one O_RDONLY description, which carries a write lease:
  * whoever opens the file by a path waits until it is settled. The lease belongs to the description, so it is there as
- * long as anybody holds a dup, also when this process is not. From then on every descriptor is a description of its
- * own, and so is the blob's: with a dup of it a client of our own uid could set a lease that our next open waits for.
+ * long as anybody holds a dup, also when this process is not. Once the file is sealed every descriptor is a description
+ * of its own, and so is the blob's: with a dup of it a client of our own uid could set a lease that our next open waits
+ * for.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,25 +30,32 @@ void share_lease(struct stream *s) {
 }
 
 int share_settle(struct stream *s, struct hearth_error *err) {
+    struct load *l = s->load;
     /* EAGAIN: there is none any more. It was broken, or taken back through a dup. */
     if (s->leased && fcntl(s->memory.readonly, F_SETLEASE, F_UNLCK) < 0 && errno != EAGAIN)
         return error_errno(err, errno, "cannot give the lease of loaded memory back");
-    s->leased = false;
-    pthread_mutex_lock(&s->load->engine->lock);
+    pthread_mutex_lock(&l->engine->lock);
+    progress_settled(l, s->file, s->result.verified);
+    pthread_mutex_unlock(&l->engine->lock);
+    return 0;
+}
+
+int share_seal(struct stream *s, struct hearth_error *err) {
+    struct engine *e = s->load->engine;
+    pthread_mutex_lock(&e->lock);
     bool shared = s->shared;
     s->sealed = !shared;
-    pthread_mutex_unlock(&s->load->engine->lock);
-    int fd = shared ? memfd_reopen_readonly(s->memory.readonly) : -1;
-    if (shared && fd < 0)
+    pthread_mutex_unlock(&e->lock);
+    if (!shared)
+        return 0;
+    int fd = memfd_reopen_readonly(s->memory.readonly);
+    if (fd < 0)
         return error_errno(err, -fd, "cannot open loaded memory again");
-    pthread_mutex_lock(&s->load->engine->lock);
-    if (shared) {
-        close_fd(s->memory.readonly);
-        s->memory.readonly = fd;
-    }
+    pthread_mutex_lock(&e->lock);
+    close_fd(s->memory.readonly);
+    s->memory.readonly = fd;
     s->sealed = true;
-    progress_settled(s->load, s->file, s->result.verified, HEARTH_PROGRESS_SETTLED);
-    pthread_mutex_unlock(&s->load->engine->lock);
+    pthread_mutex_unlock(&e->lock);
     return 0;
 }
 
@@ -98,6 +106,13 @@ static int usable(const struct load *l, struct hearth_error *err) {
     if (l->over || !l->page.at || l->resident->index_fd < 0)
         return error_set(err, HEARTH_E_BUSY, "the artifact cannot be streamed now");
     return 0;
+}
+
+bool load_streams(struct load *l) {
+    pthread_mutex_lock(&l->engine->lock);
+    bool streams = usable(l, NULL) == 0;
+    pthread_mutex_unlock(&l->engine->lock);
+    return streams;
 }
 
 int load_stream(struct load *l, int *index, int *page, struct hearth_error *err) {

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <hearth/progress.h>
-
 #include "loader/internal.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -162,7 +160,7 @@ static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err)
     l->resident->from_page_cache += cached;
     l->resident->from_disk += b->bytes - cached;
     load_unreserve(l, b->resident_bytes);
-    progress_settled(l, i, b->verified, HEARTH_PROGRESS_SETTLED);
+    progress_settled(l, i, b->verified);
     bool failed = l->failed;
     pthread_mutex_unlock(&l->engine->lock);
     return failed ? error_set(err, HEARTH_E_CANCELLED, "the load was given up") : 0;

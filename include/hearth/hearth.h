@@ -56,7 +56,7 @@
  * close-on-exec.
  *
  * IF THE DAEMON DIES every call on the connection returns HEARTH_E_DISCONNECTED, or the error that the daemon gave as
- * its reason to hang up; artifacts stay mapped and valid.
+ * its reason to hang up; artifacts stay mapped and valid. Of one that was still loading, what was there stays so.
  */
 #pragma once
 
@@ -228,13 +228,10 @@ HEARTH_API int hearth_watch(struct hearth *h, uint64_t id, void (*progress)(void
  * mapped but the index. *out is the caller's, for hearth_release. [asks] After an error no lease is
  * left. Errors:
  *     NOT_FOUND     there is none of this id, or it has been evicted
- *     BUSY          it is not resident yet; or other clients of this user have not read the descriptors they asked for
- *     NO_FDS        this process's limit on open files, or the daemon's
- *     NO_MEMORY     here, or in the daemon
- *     PROTOCOL      the index, or what should be one, cannot be trusted
- *     UNSUPPORTED   the index is of another version
- *     SYSTEM        the index cannot be mapped
- *     and, of a load that failed, its error. */
+ *     BUSY          it is not resident yet (see hearth_attach_stream); or other clients of this user have not read the
+ * descriptors they asked for NO_FDS        this process's limit on open files, or the daemon's NO_MEMORY     here, or
+ * in the daemon PROTOCOL      the index, or what should be one, cannot be trusted UNSUPPORTED   the index is of another
+ * version SYSTEM        the index cannot be mapped and, of a load that failed, its error. */
 HEARTH_API int hearth_attach(struct hearth *h, uint64_t id, uint64_t deadline, struct hearth_artifact **out,
                              struct hearth_error *err);
 
@@ -243,6 +240,63 @@ HEARTH_API int hearth_attach(struct hearth *h, uint64_t id, uint64_t deadline, s
  * [asks] Errors: those of hearth_attach; NOT_FOUND also for a path that is not in the artifact. */
 HEARTH_API int hearth_attach_files(struct hearth *h, uint64_t id, const char *const *paths, size_t n, uint64_t deadline,
                                    struct hearth_artifact **out, struct hearth_error *err);
+
+/* ---- streaming: attaching what is still loading ---- */
+
+/* Attaches an artifact as soon as it is known what is in it: a load that is under way is waited for until then only
+ * (hearth_load with no_wait begins one; while you stream it, it is not cancelled). One that is resident, or has small
+ * files only, is attached as by hearth_attach. Until it is resident:
+ *     hearth_find_tensor   waits for the tensor's bytes, and has them read before others
+ *     hearth_tensor_at     gives data == NULL where the bytes are not there yet
+ *     hearth_file_map, hearth_file_fd   wait for the whole file
+ *     hearth_file_at       says how far what is there is verified, and has no sha256
+ *     hearth_index         lacks what hearth_file_at lacks: `verified`, `sha256`
+ * Bytes are given out when policy's state is reached: at once where no digest is expected or the bytes match a record
+ * of what was proven before, at the file's end where only the whole file's digest is known. Descriptors of one file
+ * have one offset, which all clients share: use pread or mmap. When it becomes resident all this is as for any other
+ * artifact; nothing is attached again. IF THE LOAD FAILS each of these calls returns the load's error from then on, and
+ * nothing of it may be used: release it.
+ *
+ * HEARTH_STREAM_SPECULATIVE: bytes are given out as soon as they are read, before they are proven. What was made of
+ * them counts only after hearth_wait_resident has returned 0. If the load fails, this whole connection ends with the
+ * load's error: every call on it returns that, and hearth_fd polls readable.
+ *
+ * [asks] Errors: those of hearth_attach, but BUSY (not resident); INVALID for flags that do not exist. */
+#define HEARTH_STREAM_SPECULATIVE 1u
+HEARTH_API int hearth_attach_stream(struct hearth *h, uint64_t id, unsigned flags, uint64_t deadline,
+                                    struct hearth_artifact **out, struct hearth_error *err);
+
+/* Waits until `length` bytes of a file from `offset` on may be used, has them read before others, and gives their
+ * address. `out` may be NULL. Bytes that are there cost no call to the daemon. Of an artifact that is resident all are.
+ * [asks] Errors: the load's own when it fails; INVALID (past the last file, or out of the file); those of
+ * hearth_file_map. TIMEOUT leaves everything as it is: wait again. */
+HEARTH_API int hearth_wait_range(struct hearth_artifact *a, size_t file, uint64_t offset, uint64_t length,
+                                 uint64_t deadline, const void **out, struct hearth_error *err);
+
+/* Waits until it is resident: all of it is there, as verified as policy asks, and will never change. [asks] Errors: the
+ * load's own when it fails; PROTOCOL when it turns out not to be sealed. */
+HEARTH_API int hearth_wait_resident(struct hearth_artifact *a, uint64_t deadline, struct hearth_error *err);
+
+/* Bytes of all files. */
+struct hearth_stream {
+    uint64_t bytes;   /* in all */
+    uint64_t landed;  /* read */
+    uint64_t exposed; /* that may be used */
+    bool resident;
+};
+/* How far it is, without waiting. [mapped] Errors: the load's own when it has failed; PROTOCOL as above. */
+HEARTH_API int hearth_stream_progress(struct hearth_artifact *a, struct hearth_stream *out, struct hearth_error *err);
+
+/* Whether a file is complete, and as verified as policy asks; for a number past the last false. [mapped] */
+HEARTH_API bool hearth_file_settled(const struct hearth_artifact *a, size_t file);
+
+/* A file's descriptor although it may still be loading: not to be read, but to be named to programs that open files by
+ * paths, as /proc/PID/fd/N of a process that keeps it open. Such an open(2) waits until the file is settled: the daemon
+ * holds a write lease (fcntl F_SETLEASE) that everybody shares who has this descriptor. After fs.lease-break-time
+ * seconds the kernel lets it through, ready or not: whoever opened must be gone by then. F_GETLEASE says F_WRLCK while
+ * nobody waits; where it says F_UNLCK from the start, opening does not wait. Owned by the artifact. -1 on failure.
+ * Errors: those of hearth_file_fd, and the load's own when it has failed. [asks] if it has to be fetched. */
+HEARTH_API int hearth_leased_fd(struct hearth_artifact *a, size_t file, uint64_t deadline, struct hearth_error *err);
 
 /* Unmaps, closes, gives the lease back without waiting for the daemon. Where nobody else holds the memory any more (the
  * artifact was evicted by force, or the daemon is gone) the kernel frees it in this call, which takes a while for many

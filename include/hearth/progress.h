@@ -65,7 +65,8 @@ HEARTH_STATIC_ASSERT(sizeof(struct hearth_progress_header) == 64 + 6160, "progre
  * (through /proc/PID/fd) waits until the lease goes, which it does when the file is resident, or when
  * fs.lease-break-time has passed since the open. Without this flag opening it does not wait. */
 #define HEARTH_PROGRESS_LEASED 1u
-/* The file is complete, as verified as policy asks, and sealed for good. Its lease is gone. */
+/* The file is complete, and as verified as policy asks. Its lease is gone. It is sealed for good when all is RESIDENT.
+ */
 #define HEARTH_PROGRESS_SETTLED 2u
 
 struct hearth_progress_file {

@@ -12,7 +12,8 @@
  * The client speaks first (HELLO). Every request carries a serial that the client chooses, not 0; each reply repeats
  * it. A request has exactly one final reply: the type named below, or ERROR. LOAD and WATCH may be answered by any
  * number of PROGRESS messages before. Replies to different requests may come in any order. DETACH and CANCEL, by which
- * a client gives something up, have no reply and are never refused for a limit: there is nothing it could do about it.
+ * a client gives something up, and WANT, a hint, have no reply and are never refused for a limit: there is nothing it
+ * could do about it.
  *
  * File descriptors travel from daemon to client only. A client that sends any is disconnected, as is one that sends
  * what this file does not allow; the daemon says why in an ERROR first where it can. A client must read a reply
@@ -72,6 +73,7 @@ enum hearth_msg_type {
     HEARTH_MSG_EVICT = 9,
     HEARTH_MSG_STOP = 10,
     HEARTH_MSG_CANCEL = 11,
+    HEARTH_MSG_WANT = 14,
     /* replies */
     HEARTH_MSG_ERROR = 128,
     HEARTH_MSG_WELCOME = 129,
@@ -146,6 +148,7 @@ struct hearth_span {
 #define HEARTH_INFO_SHARED 4u      /* this request found it resident, or joined a load under way */
 #define HEARTH_INFO_BACKGROUND 16u /* it loads in the background: what others wait for goes first */
 #define HEARTH_INFO_HELD 32u       /* it was evicted, and clients still hold memory of it: resident_bytes */
+#define HEARTH_INFO_STREAMS 64u    /* it loads, and what is there already can be used: ATTACH with STREAM */
 
 /* What is known of one artifact: fixed struct of PROGRESS and INFO. since 1 */
 struct hearth_msg_info {
@@ -239,6 +242,16 @@ struct hearth_msg_watch {
  * descriptor, and behind it, with ALL, those of the files 0, 1, 2, ... as far as one packet holds. Leases are
  * counted per (connection, artifact). since 1 */
 #define HEARTH_ATTACH_ALL 1u
+/* With STREAM one that is still on its way can be attached too: the reply comes as soon as its index is known and says
+ * STREAMING, and with the lease goes a progress page, which tells what of the files may be used (hearth/progress.h).
+ * Where streaming has come too late or does not pay (an artifact of small files only), and for one that is resident, it
+ * is the ordinary reply. The load is not cancelled while the lease lasts. When it fails the lease stays until DETACH,
+ * and nothing of the artifact may be used. Until it is answered it can be ended by CANCEL, as a LOAD.
+ *
+ * SPECULATIVE, with STREAM: the client means to use bytes that have landed and are not proven. If the load fails then,
+ * the daemon sends ERROR with serial 0, the load's error, and hangs up: it cannot be missed. */
+#define HEARTH_ATTACH_STREAM 2u
+#define HEARTH_ATTACH_SPECULATIVE 4u
 struct hearth_msg_attach {
     uint64_t id;
     uint32_t flags; /* HEARTH_ATTACH_* */
@@ -249,10 +262,16 @@ struct hearth_msg_attached {
     uint64_t id;
     uint32_t n_files; /* in the artifact */
     uint32_t n_fds;   /* file descriptors in this packet behind the index's: files 0 .. n_fds - 1 */
+    uint32_t flags;   /* HEARTH_ATTACHED_* */
+    uint32_t reserved;
 };
+/* It is still loading. The progress page's descriptor comes between the index's and the files'. The index lacks what is
+ * known at the end only: `verified` and digests, which appear in it before the page says RESIDENT. Descriptors of files
+ * that are not settled share one description, offset included, and opening such a file by a path waits. */
+#define HEARTH_ATTACHED_STREAMING 1u
 
-/* FILES -> FDS. Descriptors of some files of an artifact that this connection has a lease on. Each one is a fresh
- * O_RDONLY description of a sealed memfd, in the order asked for. since 1 */
+/* FILES -> FDS. Descriptors of some files of an artifact that this connection has a lease on, in the order asked for.
+ * Each one is a fresh O_RDONLY description of a sealed memfd, unless the file is still loading (STREAMING). since 1 */
 struct hearth_msg_files {
     uint64_t id;
     struct hearth_wire_list files; /* uint32_t: numbers in the index's files table; at most HEARTH_PACKET_FDS_MAX */
@@ -328,6 +347,16 @@ struct hearth_msg_evict {
  * nothing when that has had its final reply already. since 1 */
 struct hearth_msg_cancel {
     uint32_t serial; /* of the LOAD or WATCH */
+    uint32_t reserved;
+};
+
+/* WANT, no reply. The client waits for these bytes of an artifact that it streams: they are read before everything else
+ * of the load. Only the last few WANTs of a load count; without a lease, and for a range that does not exist, it does
+ * nothing. since 1 */
+struct hearth_msg_want {
+    uint64_t id;
+    uint64_t offset, length; /* bytes */
+    uint32_t file;           /* its number in the index's files table */
     uint32_t reserved;
 };
 

@@ -7,11 +7,14 @@
 #include <string.h>
 
 #include "ipc/client/client.h"
+#include "util/memfd.h"
 
 struct fds_request {
     struct request request;
     uint64_t id;
-    size_t n; /* FILES: how many were asked for. ATTACHED: how many the artifact has. */
+    size_t n;       /* FILES: how many were asked for. ATTACHED: how many the artifact has. */
+    uint32_t flags; /* of the ATTACH */
+    bool streaming; /* ATTACHED: it is still loading */
     struct fdlist fds;
 };
 
@@ -30,8 +33,9 @@ static enum taken take_attached(struct request *r, const struct wire_in *in, str
     struct fds_request *q = (struct fds_request *)r;
     struct hearth_msg_attached m;
     wire_fixed(in, &m, sizeof(m));
-    if (in->header.type != HEARTH_MSG_ATTACHED || m.id != q->id || m.n_fds > m.n_files || fds->count == 0 ||
-        fds->count - 1 != m.n_fds)
+    q->streaming = m.flags & HEARTH_ATTACHED_STREAMING;
+    if (in->header.type != HEARTH_MSG_ATTACHED || m.id != q->id || m.n_fds > m.n_files ||
+        fds->count != (uint64_t)m.n_fds + 1 + q->streaming || (q->streaming && !(q->flags & HEARTH_ATTACH_STREAM)))
         return TAKEN_WRONG;
     q->n = m.n_files;
     q->fds = *fds;
@@ -116,11 +120,24 @@ static int fetch_paths(struct hearth_artifact *a, const char *const *paths, size
     return 0;
 }
 
+static void artifact_free(struct hearth_artifact *a) {
+    *a->previous = a->next;
+    if (a->next)
+        a->next->previous = a->previous;
+    for (size_t i = a->index.n_files; i-- > 0;) { /* backwards: what is mapped next then finds its old place */
+        map_release(a, i);
+        close_fd(a->files[i].fd);
+    }
+    stream_end(a);
+    index_unmap(&a->index);
+    free(a);
+}
+
 /* Makes an artifact of an ATTACHED. On failure the caller still has the lease. */
 static int artifact_new(struct hearth *h, struct fds_request *q, struct hearth_artifact **out,
                         struct hearth_error *err) {
     struct mapped_index index;
-    int code = index_map(q->fds.fds[0], &index, err);
+    int code = index_map(q->fds.fds[0], q->streaming ? SEALS_FILLING : SEALS_FINAL, &index, err);
     if (code)
         return code;
     struct hearth_artifact *a = NULL;
@@ -137,21 +154,30 @@ static int artifact_new(struct hearth *h, struct fds_request *q, struct hearth_a
         index_unmap(&index);
         return code;
     }
-    *a = (struct hearth_artifact){.h = h, .id = q->id, .index = index};
+    *a = (struct hearth_artifact){.h = h, .id = q->id, .index = index, .progress.index_fd = -1};
+    size_t before = q->streaming ? 2 : 1;
     for (size_t i = 0; i < index.n_files; i++)
-        a->files[i] = (struct mapped_file){.fd = i + 1 < q->fds.count ? fdlist_steal(&q->fds, i + 1) : -1};
+        a->files[i] = (struct mapped_file){.fd = i + before < q->fds.count ? fdlist_steal(&q->fds, i + before) : -1};
     a->next = h->artifacts;
     a->previous = &h->artifacts;
     if (a->next)
         a->next->previous = &a->next;
     h->artifacts = a;
-    *out = a;
-    return 0;
+    if (q->streaming)
+        code = stream_begin(a, q->fds.fds[0], q->fds.fds[1], q->flags & HEARTH_ATTACH_SPECULATIVE, err);
+    if (code)
+        artifact_free(a);
+    else
+        *out = a;
+    return code;
 }
 
 static int attach(struct hearth *h, uint64_t id, uint32_t flags, uint64_t deadline, struct hearth_artifact **out,
                   struct hearth_error *err) {
-    struct fds_request q = {.request = {.take = take_attached, .brings_fds = true}, .id = id};
+    struct fds_request q = {
+        .request = {.take = take_attached, .brings_fds = true, .cancellable = flags & HEARTH_ATTACH_STREAM},
+        .id = id,
+        .flags = flags};
     *out = NULL;
     int code = request_ready(h, &q.request, deadline, err);
     if (code)
@@ -196,30 +222,42 @@ int hearth_attach_files(struct hearth *h, uint64_t id, const char *const *paths,
     return code;
 }
 
+int hearth_attach_stream(struct hearth *h, uint64_t id, unsigned flags, uint64_t deadline, struct hearth_artifact **out,
+                         struct hearth_error *err) {
+    _cleanup_(cleanup_artifact) struct hearth_artifact *a = NULL;
+    *out = NULL;
+    if (flags & ~HEARTH_STREAM_SPECULATIVE)
+        return error_set(err, HEARTH_E_INVALID, "flags that do not exist");
+    uint32_t asked = HEARTH_ATTACH_ALL | HEARTH_ATTACH_STREAM;
+    int code = attach(h, id, asked | (flags ? HEARTH_ATTACH_SPECULATIVE : 0), deadline, &a, err);
+    code = code ? code : fetch_all(a, deadline, err);
+    if (code == 0)
+        *out = steal_ptr(&a);
+    return code;
+}
+
 struct hearth_artifact *hearth_release(struct hearth_artifact *a) {
     if (!a)
         return NULL;
-    *a->previous = a->next;
-    if (a->next)
-        a->next->previous = a->previous;
-    for (size_t i = a->index.n_files; i-- > 0;) { /* backwards: what is mapped next then finds its old place */
-        map_release(a, i);
-        close_fd(a->files[i].fd);
-    }
-    index_unmap(&a->index);
     if (a->h->pid == getpid())
         connection_give_up(a->h, HEARTH_MSG_DETACH, a->id);
-    free(a);
+    artifact_free(a);
     return NULL;
 }
 
+/* All of its bytes, where it is still loading. */
+static int need_whole_file(struct hearth_artifact *a, size_t file, uint64_t deadline, struct hearth_error *err) {
+    int code = artifact_need_file(a, file, deadline, err);
+    return code ? code : stream_wait(a, file, 0, a->index.files[file].bytes, deadline, err);
+}
+
 int hearth_file_fd(struct hearth_artifact *a, size_t file, uint64_t deadline, struct hearth_error *err) {
-    return artifact_need_file(a, file, deadline, err) ? -1 : a->files[file].fd;
+    return need_whole_file(a, file, deadline, err) ? -1 : a->files[file].fd;
 }
 
 int hearth_file_map(struct hearth_artifact *a, size_t file, uint64_t deadline, const void **out,
                     struct hearth_error *err) {
-    int code = artifact_need_file(a, file, deadline, err);
+    int code = need_whole_file(a, file, deadline, err);
     return code ? code : map_file(a, file, out, err);
 }
 
@@ -232,8 +270,11 @@ static int tensor_data(struct hearth_artifact *a, struct hearth_tensor *t, struc
 }
 
 int hearth_tensor_at(struct hearth_artifact *a, size_t i, struct hearth_tensor *out, struct hearth_error *err) {
+    bool resident;
     int code = index_tensor_at(a, i, out, err);
-    if (code == 0 && a->files[out->file].fd >= 0)
+    bool here = code == 0 && a->progress.header && stream_has(a, out->file, out->offset, out->bytes);
+    code = code ? code : stream_look(a, &resident, err);
+    if (code == 0 && (here || resident) && a->files[out->file].fd >= 0)
         code = tensor_data(a, out, err);
     return code;
 }
@@ -244,5 +285,6 @@ int hearth_find_tensor(struct hearth_artifact *a, const char *file, const char *
     int code = index_find_tensor(a, file, name, &i, err);
     code = code ? code : index_tensor_at(a, i, out, err);
     code = code ? code : artifact_need_file(a, out->file, deadline, err);
+    code = code ? code : stream_wait(a, out->file, out->offset, out->bytes, deadline, err);
     return code ? code : tensor_data(a, out, err);
 }

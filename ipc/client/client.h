@@ -17,12 +17,14 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/un.h>
 
 #include <hearth/hearth.h>
+#include <hearth/progress.h>
 
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -108,6 +110,10 @@ int request_handle(struct hearth *h, size_t bytes, struct fdlist *fds, bool lost
 void request_fail_all(struct hearth *h, const struct hearth_error *why);
 /* Frees what is under way without calling back: for a forked child. */
 void request_forget_all(struct hearth *h);
+/* The serial of what has no reply. */
+uint32_t request_serial(struct hearth *h);
+/* The error of a forked child. */
+int request_not_ours(const struct hearth *h, struct hearth_error *err);
 /* A `take` for requests that are answered by DONE. */
 enum taken request_take_done(struct request *r, const struct wire_in *in, struct fdlist *fds);
 
@@ -128,21 +134,32 @@ struct mapped_index {
     size_t n_files, n_tensors, n_dims, n_strings;
 };
 
+/* The progress page of an artifact that was attached while it loaded; all 0 for others. */
+struct mapped_progress {
+    const struct hearth_progress_header *header; /* NULL: it was resident */
+    const struct hearth_progress_file *files;
+    size_t map_bytes;
+    int index_fd;         /* the index's: to see that it was sealed in the end */
+    bool speculative;     /* bytes that are not proven will do */
+    atomic_bool resident; /* seen to be so, and sealed */
+};
+
 struct hearth_artifact {
     struct hearth *h;
     struct hearth_artifact *next, **previous;
     uint64_t id;
     struct mapped_index index;
+    struct mapped_progress progress;
     struct mapped_file {
         int fd;             /* -1: not fetched */
-        bool checked;       /* sealed, and as long as the index says */
+        bool checked;       /* sealed (while it fills, against others), and as long as the index says */
         uint64_t map_bytes; /* of the memfd; on hugetlb more than the file's */
         const void *map;    /* NULL: not mapped */
     } files[];
 };
 
 /* Maps and checks an index. The caller keeps the fd. */
-int index_map(int fd, struct mapped_index *out, struct hearth_error *err);
+int index_map(int fd, int seals, struct mapped_index *out, struct hearth_error *err);
 void index_unmap(struct mapped_index *index);
 /* The number of a file; the search begins at number `start`. */
 int index_find_file(const struct hearth_artifact *a, const char *path, size_t start, size_t *out,
@@ -152,8 +169,9 @@ int index_find_tensor(const struct hearth_artifact *a, const char *file, const c
 /* Everything of a tensor but its data. */
 int index_tensor_at(const struct hearth_artifact *a, size_t i, struct hearth_tensor *out, struct hearth_error *err);
 
-/* Checks that `fd` is a memfd that can never change nor shrink. Sets *bytes to its size. */
-int map_check_sealed(int fd, uint64_t *bytes, struct hearth_error *err);
+/* Checks that `fd` is a memfd with all of these seals: SEALS_FINAL, so that it can never change nor shrink, or
+ * SEALS_FILLING, so that only the daemon can change it. Sets *bytes to its size. */
+int map_check_seals(int fd, int seals, uint64_t *bytes, struct hearth_error *err);
 /* Checks the descriptor of a file, once. */
 int map_check_file(struct hearth_artifact *a, size_t file, struct hearth_error *err);
 /* Checks and maps a file whose descriptor is here. */
@@ -161,3 +179,17 @@ int map_file(struct hearth_artifact *a, size_t file, const void **out, struct he
 void map_release(struct hearth_artifact *a, size_t file);
 /* Makes sure that the descriptor of a file is here and checked. */
 int artifact_need_file(struct hearth_artifact *a, size_t file, uint64_t deadline, struct hearth_error *err);
+
+/* ---- stream.c: artifacts that are attached while they load ---- */
+
+/* Maps the progress page. The caller keeps both fds, and calls stream_end() also after an error. */
+int stream_begin(struct hearth_artifact *a, int index_fd, int page_fd, bool speculative, struct hearth_error *err);
+void stream_end(struct hearth_artifact *a);
+/* How the load stands: its error if it has failed; else whether it is over. */
+int stream_look(const struct hearth_artifact *a, bool *resident, struct hearth_error *err);
+/* True when the bytes are there and may be used, as far as the page says: stream_look() after it. */
+bool stream_has(const struct hearth_artifact *a, size_t file, uint64_t offset, uint64_t length);
+/* Waits for that. The range lies inside of the file; STREAM_WHOLE: until all is resident. */
+#define STREAM_WHOLE SIZE_MAX
+int stream_wait(struct hearth_artifact *a, size_t file, uint64_t offset, uint64_t length, uint64_t deadline,
+                struct hearth_error *err);

@@ -68,13 +68,12 @@ static bool set_receive_timeout(struct hearth *h, uint64_t deadline) {
 }
 
 static int send_farewell(struct hearth *h, struct farewell f) {
-    if (++h->last_serial == 0)
-        h->last_serial = 1;
+    uint32_t serial = request_serial(h);
     if (f.type == HEARTH_MSG_DETACH) {
-        struct hearth_msg_detach *m = wire_begin(&h->out, f.type, h->last_serial, sizeof(*m));
+        struct hearth_msg_detach *m = wire_begin(&h->out, f.type, serial, sizeof(*m));
         m->id = f.what;
     } else {
-        struct hearth_msg_cancel *m = wire_begin(&h->out, f.type, h->last_serial, sizeof(*m));
+        struct hearth_msg_cancel *m = wire_begin(&h->out, f.type, serial, sizeof(*m));
         m->serial = (uint32_t)f.what;
     }
     return fdlist_send(h->fd, h->out.buffer, (size_t)wire_end(&h->out), NULL);

@@ -40,9 +40,9 @@ static int check_header(const struct hearth_index_header *x, uint64_t bytes, str
     return 0;
 }
 
-int index_map(int fd, struct mapped_index *out, struct hearth_error *err) {
+int index_map(int fd, int seals, struct mapped_index *out, struct hearth_error *err) {
     uint64_t bytes;
-    int code = map_check_sealed(fd, &bytes, err);
+    int code = map_check_seals(fd, seals, &bytes, err);
     if (code)
         return code;
     if (bytes < sizeof(struct hearth_index_header) || bytes > SIZE_MAX)
@@ -117,6 +117,11 @@ int hearth_file_at(const struct hearth_artifact *a, size_t file, struct hearth_f
         .bytes = f->bytes,
         .sha256 = f->flags & HEARTH_FILE_HAS_SHA256 ? f->sha256 : NULL,
     };
+    bool resident;
+    if (stream_look(a, &resident, NULL) || !resident) { /* what the index says of it is not final */
+        out->verified = (enum hearth_verified)__atomic_load_n(&a->progress.files[file].verified, __ATOMIC_ACQUIRE);
+        out->sha256 = NULL;
+    }
     return 0;
 }
 

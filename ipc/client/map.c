@@ -2,7 +2,8 @@
  *
  * A mapping of something that can shrink is a SIGBUS in waiting, and of something that can be written to is not what
  * was verified. So a descriptor is used only after F_GET_SEALS has said that it is a memfd that will never change, and
- * fstat that it is as long as the index says.
+ * fstat that it is as long as the index says. What is still being filled only the daemon may be able to change; that it
+ * never will again is checked when all is resident.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +17,11 @@
 #include "util/kernel.h"
 #include "util/memfd.h"
 
-int map_check_sealed(int fd, uint64_t *bytes, struct hearth_error *err) {
+int map_check_seals(int fd, int needed, uint64_t *bytes, struct hearth_error *err) {
     int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & SEALS_FINAL) != SEALS_FINAL) {
+    if (seals < 0 || (seals & needed) != needed) {
         error_set(err, HEARTH_E_PROTOCOL, "hearthd sent a descriptor whose content could still change");
-        error_expected(err, "a memfd with the seals 0x%x", SEALS_FINAL);
+        error_expected(err, "a memfd with the seals 0x%x", (unsigned)needed);
         if (seals < 0)
             error_found(err, "no memfd");
         else
@@ -48,7 +49,9 @@ int map_check_file(struct hearth_artifact *a, size_t file, struct hearth_error *
         return 0;
     const struct hearth_index_file *x = &a->index.files[file];
     uint64_t bytes;
-    int code = map_check_sealed(f->fd, &bytes, err);
+    bool resident;
+    int code = stream_look(a, &resident, err);
+    code = code ? code : map_check_seals(f->fd, resident ? SEALS_FINAL : SEALS_FILLING, &bytes, err);
     if (code == 0 && bytes != x->bytes && !is_rounded_up(f->fd, bytes, x->bytes)) {
         code = error_set(err, HEARTH_E_PROTOCOL, "hearthd sent a file of another size than its index says");
         error_expected(err, "%" PRIu64 " bytes", x->bytes);

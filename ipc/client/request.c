@@ -51,13 +51,16 @@ static bool is_over(uint64_t deadline) {
     return deadline != HEARTH_NO_DEADLINE && clock_now() >= deadline;
 }
 
+int request_not_ours(const struct hearth *h, struct hearth_error *err) {
+    error_set(err, HEARTH_E_INVALID, "this connection belongs to the process that forked this one");
+    error_found(err, "process %d uses a connection of process %d", (int)getpid(), (int)h->pid);
+    error_hint(err, "connect again in the child");
+    return HEARTH_E_INVALID;
+}
+
 int request_ready(struct hearth *h, const struct request *r, uint64_t deadline, struct hearth_error *err) {
-    if (h->pid != getpid()) {
-        error_set(err, HEARTH_E_INVALID, "this connection belongs to the process that forked this one");
-        error_found(err, "process %d uses a connection of process %d", (int)getpid(), (int)h->pid);
-        error_hint(err, "connect again in the child");
-        return HEARTH_E_INVALID;
-    }
+    if (h->pid != getpid())
+        return request_not_ours(h, err);
     while (r->brings_fds && h->fds_serial != 0 && h->dead.code == HEARTH_OK) {
         int code = connection_turn(h, deadline, err);
         if (!code && h->fds_serial != 0 && is_over(deadline))
@@ -68,10 +71,14 @@ int request_ready(struct hearth *h, const struct request *r, uint64_t deadline, 
     return connection_dead(h, err);
 }
 
-void *request_begin(struct hearth *h, struct request *r, enum hearth_msg_type type, size_t fixed_bytes) {
+uint32_t request_serial(struct hearth *h) {
     if (++h->last_serial == 0)
         h->last_serial = 1;
-    r->serial = h->last_serial;
+    return h->last_serial;
+}
+
+void *request_begin(struct hearth *h, struct request *r, enum hearth_msg_type type, size_t fixed_bytes) {
+    r->serial = request_serial(h);
     return wire_begin(&h->out, type, r->serial, fixed_bytes);
 }
 

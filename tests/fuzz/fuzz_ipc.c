@@ -80,7 +80,7 @@ static void on_attach(void *user, struct ipc_peer *p, uint32_t serial, uint64_t 
     const struct hearth_msg_attached m = {.id = id, .n_files = 1, .n_fds = 1};
     struct fdlist fds = {.count = 2, .fds = {STDERR_FILENO, STDERR_FILENO}};
     (void)user;
-    must((flags & ~HEARTH_ATTACH_ALL) == 0);
+    must((flags & ~(HEARTH_ATTACH_ALL | HEARTH_ATTACH_STREAM | HEARTH_ATTACH_SPECULATIVE)) == 0);
     if (!later(p, serial))
         ipc_reply_attached(p, serial, &m, &fds);
 }
@@ -100,6 +100,10 @@ static void on_files(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
 
 static void on_detach(void *user, struct ipc_peer *p, uint64_t id) {
     (void)user, (void)p, (void)id;
+}
+
+static void on_want(void *user, struct ipc_peer *p, const struct hearth_msg_want *m) {
+    (void)user, (void)p, (void)m;
 }
 
 static void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -157,7 +161,7 @@ static void on_room(void *user, struct ipc_peer *p) {
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
-    static const struct ipc_handler handler = {on_load,   on_watch, on_attach, on_files,  on_detach, on_list,
+    static const struct ipc_handler handler = {on_load,   on_watch, on_attach, on_files,  on_detach, on_want, on_list,
                                                on_status, on_evict, on_stop,   on_cancel, on_gone,   on_room};
     (void)argc, (void)argv;
     log_init("fuzz", LOG_ERROR);

@@ -3,7 +3,7 @@
 It shows one folder, read-only, all as it is there. What is to go wrong stands in a file beside that folder, one word and
 the end of a path on each line, read again for every request:
 
-    getattr NAME    looking at it hangs            read NAME        reading it hangs
+    getattr NAME    looking at it hangs            read NAME [AT]   reading it hangs, where it touches the byte AT
     open NAME       opening it hangs               fail NAME AT     reads that touch the byte AT fail with EIO
 
 A request that hangs is answered once its line is gone, or with EINTR when its caller is being killed, as network file
@@ -26,6 +26,12 @@ HEADER, REPLY = struct.Struct("<IIQQIIIHH"), struct.Struct("<IiQ")
  BATCH_FORGET) = 1, 2, 3, 14, 15, 17, 18, 25, 26, 27, 28, 29, 36, 38, 42
 NAMES = {LOOKUP: "getattr", GETATTR: "getattr", OPEN: "open", READ: "read"}
 MAX_WRITE = 1 << 20
+
+
+def touches(read, rules):
+    """Whether the body of a READ includes one of these bytes."""
+    _, offset, size = struct.unpack_from("<QQI", read)
+    return any(offset <= int(at) < offset + size for (at,) in rules)
 
 
 class Server:
@@ -74,7 +80,7 @@ class Server:
         path = self.paths[node] if node else ""
         if op == LOOKUP:
             path = os.path.join(path, os.fsdecode(body.split(b"\0")[0]))
-        if op in NAMES and self.rules_for(NAMES[op], path):
+        if op in NAMES and self.hangs(op, path, body):
             self.held.append(request)
             self.note(unique)
             return
@@ -82,6 +88,10 @@ class Server:
             self.answer(unique, 0, self.reply_to(op, path, body))
         except OSError as error:
             self.answer(unique, -error.errno)
+
+    def hangs(self, op, path, body):
+        rules = self.rules_for(NAMES[op], path)
+        return [] in rules or (op == READ and touches(body, rules))
 
     def note(self, unique):
         """Tells the test how many requests have hung so far."""
@@ -117,7 +127,7 @@ class Server:
             return struct.pack("<QII", 0, 0, 0)
         if op == READ:
             _, offset, size = struct.unpack_from("<QQI", body)
-            if any(offset <= int(at) < offset + size for (at,) in self.rules_for("fail", path)):
+            if touches(body, self.rules_for("fail", path)):
                 raise OSError(errno.EIO, "as told")
             with open(path, "rb") as f:
                 f.seek(offset)

@@ -151,6 +151,8 @@ def guard(guarded):
 class Worker:
     """A process that runs worker.py; .tensors is what it sees."""
 
+    script = WORKER
+
     def __init__(self, bin_dir, sanitizer, daemon, ref, stage=None):
         env = dict(daemon.env)
         if sanitizer:  # the library's runtime must be there before Python
@@ -158,7 +160,7 @@ class Worker:
             path = subprocess.run(["cc", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout
             env["LD_PRELOAD"] = path.strip()
             env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # Python's own
-        command = [sys.executable, WORKER, str(bin_dir.parent / "lib/libhearth.so.0"), daemon.socket, str(ref)]
+        command = [sys.executable, self.script, str(bin_dir.parent / "lib/libhearth.so.0"), daemon.socket, str(ref)]
         self.process = subprocess.Popen(
             command + ([stage] if stage else []), env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -78,7 +78,7 @@ struct artifact *artifact_free(struct artifact *a) {
 
 struct load {
     struct load_request request;
-    bool cancelled, over, fails, hastened;
+    bool cancelled, over, fails, hastened, streams;
 };
 
 static struct load *loads[64];
@@ -98,6 +98,10 @@ void load_cancel(struct load *l) {
 
 void load_hasten(struct load *l) {
     l->hastened = true;
+}
+
+bool load_streams(struct load *l) {
+    return l->streams && !l->cancelled && !l->fails;
 }
 
 uint64_t load_progress(const struct load *l) {
@@ -180,7 +184,14 @@ static void on_finished(void *user, const struct waiter *w, const struct generat
     a->found_resident = w->found_resident;
 }
 
-static unsigned n_dropped;
+static unsigned n_dropped, n_failed;
+
+static void on_failed(void *user, const struct generation *g, const struct hearth_error *err) {
+    (void)user;
+    assert_true(g->leases > 0);
+    assert_true(err->code);
+    n_failed++;
+}
 
 static void on_loaded(void *user, const struct generation *g) {
     (void)user;
@@ -210,7 +221,7 @@ static int start(void **state) {
     policy = HEARTH_VERIFY_XXH3;
     missing = inside = endless = false;
     begun = called_off = 0;
-    n_loads = n_freed = n_dropped = n_residents = n_retired = 0;
+    n_loads = n_freed = n_dropped = n_failed = n_residents = n_retired = 0;
     memset(answers, 0, sizeof(answers));
     budget = (struct budget){.limit = {.bytes = 8 * FILE_BYTES, .fds = 1000}, .huge_page = 2 << 20};
     if (loop_new(&loop, NULL) || resolver_new(loop, &resolver, NULL))
@@ -220,7 +231,7 @@ static int start(void **state) {
         .resolver = resolver,
         .budget = &budget,
         .loads_at_once = 2,
-        .events = {on_progress, on_finished, on_loaded, on_dropped},
+        .events = {on_progress, on_finished, on_loaded, on_dropped, on_failed},
     };
     return artifacts_new(&options, &artifacts, NULL);
 }

@@ -52,7 +52,7 @@ struct fixture {
     unsigned attach; /* descriptors in an ATTACHED */
     bool sent;       /* the last descriptors went out */
     const char *ref;
-    unsigned calls[HEARTH_MSG_CANCEL + 1];
+    unsigned calls[HEARTH_MSG_WANT + 1];
     struct {
         struct ipc_peer *peer;
         uint32_t serial;
@@ -148,12 +148,20 @@ static inline void on_files(void *user, struct ipc_peer *p, uint32_t serial, uin
         f->sent = ipc_reply_fds(p, serial, &m, &fds);
 }
 
-/* These two have no reply. */
+/* These have no reply. */
 static inline void on_detach(void *user, struct ipc_peer *p, uint64_t id) {
     struct fixture *f = user;
     (void)p;
     f->calls[HEARTH_MSG_DETACH]++;
     f->id = id;
+}
+
+static inline void on_want(void *user, struct ipc_peer *p, const struct hearth_msg_want *m) {
+    struct fixture *f = user;
+    (void)p;
+    f->calls[HEARTH_MSG_WANT]++;
+    f->id = m->id;
+    f->files[0] = m->file;
 }
 
 static inline void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -234,6 +242,7 @@ static const struct ipc_handler answering UNUSED = {.load = on_load,
                                                     .attach = on_attach,
                                                     .files = on_files,
                                                     .detach = on_detach,
+                                                    .want = on_want,
                                                     .cancel = on_cancel,
                                                     .list = on_list,
                                                     .status = on_status,
@@ -458,7 +467,8 @@ static inline bool answered_once(struct fixture *f, int fd, const void *packet, 
     assert_int_equal(send_bytes(fd, packet, bytes), 0);
     for (;;) {
         int type = reply(f, fd);
-        if (type == -EAGAIN && (header.type == HEARTH_MSG_DETACH || header.type == HEARTH_MSG_CANCEL))
+        if (type == -EAGAIN &&
+            (header.type == HEARTH_MSG_DETACH || header.type == HEARTH_MSG_CANCEL || header.type == HEARTH_MSG_WANT))
             return true;
         assert_true(type > 0);
         uint32_t serial = f->in.header.serial;

@@ -26,7 +26,7 @@ static void every_request_gets_its_final_reply(void **state) {
 }
 
 /* At the limit of requests under way too: else a lease that was given up would be held until the connection ends. */
-static void what_is_given_up_has_no_reply_and_no_limit(void **state) {
+static void what_is_given_up_or_hinted_has_no_reply_and_no_limit(void **state) {
     struct fixture *f = *state;
     start(f);
     int fd = greet(f);
@@ -43,6 +43,13 @@ static void what_is_given_up_has_no_reply_and_no_limit(void **state) {
     assert_int_equal(reply(f, fd), -EAGAIN);
     assert_int_equal(f->calls[HEARTH_MSG_CANCEL], 1);
     assert_int_equal(f->id, 5);
+    struct hearth_msg_want *w = wire_begin(&f->out, HEARTH_MSG_WANT, 8, sizeof(*w));
+    *w = (struct hearth_msg_want){.id = 78, .offset = 1, .length = 2, .file = 3};
+    assert_int_equal(send_bytes(fd, f->out.buffer, (size_t)wire_end(&f->out)), 0);
+    assert_int_equal(reply(f, fd), -EAGAIN);
+    assert_int_equal(f->calls[HEARTH_MSG_WANT], 1);
+    assert_int_equal(f->id, 78);
+    assert_int_equal(f->files[0], 3);
     assert_int_equal(f->server->peers->requests, REQUESTS_MAX);
     ask(f, fd, HEARTH_MSG_CANCEL, 9); /* of serial 0 */
     assert_int_equal(reply(f, fd), HEARTH_MSG_ERROR);
@@ -264,7 +271,7 @@ static void a_reference_is_no_longer_than_a_path(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         ipc_test(every_request_gets_its_final_reply),
-        ipc_test(what_is_given_up_has_no_reply_and_no_limit),
+        ipc_test(what_is_given_up_or_hinted_has_no_reply_and_no_limit),
         ipc_test(replies_are_of_the_type_that_the_protocol_names),
         ipc_test(replies_carry_what_the_daemon_says),
         ipc_test(a_load_is_unpacked_whole),
