@@ -121,7 +121,8 @@ static void look(struct cli *c, struct doctor *d) {
     check_socket(d);
     check_daemon(d, c->deadline);
     check_page_reporting(d); /* behind the daemon, which may have a reserve */
-    check_state_directory(d);
+    if (!d->reached)
+        check_state_directory(d);
     for (size_t i = 0; i < c->options.n_operands; i++)
         check_path(d, c->options.operands[i]);
 }

@@ -46,6 +46,7 @@ struct doctor {
     size_t n_findings;
     struct doctor_rates rates;
     uint64_t reserve;   /* what the daemon reached is to hold; 0 without one */
+    bool reached;       /* a daemon, which says itself how its state directory is */
     const char *socket; /* --socket, or NULL */
 };
 
@@ -84,7 +85,8 @@ void check_page_reporting(struct doctor *d);
 /* UINT64_MAX: no limit. */
 void check_descriptors(struct doctor *d, uint64_t soft, uint64_t hard);
 void check_locking(struct doctor *d, uint64_t memlock);
-/* Where a daemon of this user's keeps what is to survive it. */
+/* Where a daemon of this user's keeps what is to survive it, where none is reached that could tell. */
+#define CHECK_STATE "state directory"
 void check_state_directory(struct doctor *d);
 
 /* ---- doctor_path.c ---- */

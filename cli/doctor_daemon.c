@@ -88,21 +88,41 @@ void check_socket(struct doctor *d) {
     }
 }
 
+/* In the daemon's words: the directory, or what is wrong with it. */
+static void judge_state(struct doctor *d, const char *state) {
+    struct finding *f;
+    if (state[0] == '/') {
+        finding_add(d, CHECK_STATE, LEVEL_OK, "%s", state);
+        return;
+    }
+    f = finding_add(d, CHECK_STATE, strstr(state, "state-dir is none") ? LEVEL_NOTE : LEVEL_WARNING, "%s",
+                    state[0] ? state : "the daemon does not say");
+    finding_cost(f, "pins, records and history do not survive a restart");
+    finding_mend(f, "state-dir = DIRECTORY in hearthd.conf, one that the daemon's user may write");
+}
+
 static void describe_daemon(struct doctor *d, struct hearth *h, const struct hearth_status *s) {
     struct ucred peer = {.uid = (uid_t)-1};
     socklen_t size = sizeof(peer);
     char up[16];
     d->reserve = s->reserve_bytes;
+    d->reached = true;
     (void)getsockopt(hearth_fd(h), SOL_SOCKET, SO_PEERCRED, &peer, &size);
     bool same = strcmp(s->version, hearth_version()) == 0;
     struct finding *f =
         finding_add(d, "daemon", same ? LEVEL_OK : LEVEL_WARNING,
                     "hearthd %s answers on %s: pid %u, uid %u, up %s; %s; %s", s->version, hearth_socket_path(h),
                     s->pid, (unsigned)peer.uid, format_duration(s->uptime_ns, up, sizeof(up)), s->reader, s->backing);
-    if (same)
-        return;
-    finding_cost(f, "this hearth is %s: what is new in either may be missing", hearth_version());
-    finding_mend(f, "hearth stop, then start the daemon of the version that is installed");
+    if (!same) {
+        finding_cost(f, "this hearth is %s: what is new in either may be missing", hearth_version());
+        finding_mend(f, "hearth stop, then start the daemon of the version that is installed");
+    }
+    if (strstr(s->swap, "can be swapped out")) {
+        f = finding_add(d, "daemon's swap", LEVEL_WARNING, "%s", s->swap);
+        finding_cost(f, "a warm start may wait for the disk");
+        finding_mend(f, "MemorySwapMax=0 in the daemon's unit, or ulimit -l unlimited where it is started");
+    }
+    judge_state(d, s->state);
 }
 
 void check_daemon(struct doctor *d, uint64_t deadline) {

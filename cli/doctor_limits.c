@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/doctor.h"
+#include "util/state_dir.h"
 #include "util/text.h"
 
 #define FEW_DESCRIPTORS 256u
@@ -53,33 +54,30 @@ void check_locking(struct doctor *d, uint64_t memlock) {
 
 void check_state_directory(struct doctor *d) {
     char path[PATH_MAX], free_bytes[16];
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool named = state && state[0] == '/';
-    if (!named && !(home && home[0] == '/')) {
-        struct finding *f =
-            finding_add(d, "state directory", LEVEL_WARNING, "there is no $XDG_STATE_HOME and no $HOME");
+    state_dir_default(false, path, sizeof(path));
+    if (path[0] != '/') {
+        struct finding *f = finding_add(d, CHECK_STATE, LEVEL_WARNING, "there is no $XDG_STATE_HOME and no $HOME");
         finding_cost(f, "pins, records and history do not survive a restart");
         finding_mend(f, "export XDG_STATE_HOME=DIRECTORY, or state-dir = DIRECTORY in hearthd.conf");
         return;
     }
-    snprintf(path, sizeof(path), "%s%s", named ? state : home, named ? "/hearth" : "/.local/state/hearth");
     char *whole = strdup(path);
     struct stat st;
     struct statvfs fs;
     if (!whole)
         abort();
     if (!existing(path, &st) || !S_ISDIR(st.st_mode) || access(path, W_OK | X_OK) < 0) {
-        struct finding *f = finding_add(d, "state directory", LEVEL_WARNING, "%s cannot be written", whole);
+        struct finding *f = finding_add(d, CHECK_STATE, LEVEL_WARNING, "%s cannot be written", whole);
         finding_cost(f, "pins, records and history do not survive a restart");
         finding_mend(f, "mkdir -p %s && chmod 700 %s", whole, whole);
     } else if (statvfs(path, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < LITTLE_STATE_BYTES) {
         struct finding *f =
-            finding_add(d, "state directory", LEVEL_WARNING, "%s has only %s left", whole,
+            finding_add(d, CHECK_STATE, LEVEL_WARNING, "%s has only %s left", whole,
                         format_size((uint64_t)fs.f_bavail * fs.f_frsize, free_bytes, sizeof(free_bytes)));
         finding_cost(f, "pins, records and history may not survive a restart");
         finding_mend(f, "df -h %s", path);
     } else {
-        finding_add(d, "state directory", LEVEL_OK, "%s%s", whole,
+        finding_add(d, CHECK_STATE, LEVEL_OK, "%s%s", whole,
                     strcmp(path, whole) == 0 ? "" : ", which hearthd will make");
     }
     free(whole);

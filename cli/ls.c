@@ -39,13 +39,6 @@ static void print_json(const struct hearth_info *all, size_t n) {
     json_object_end(&j);
 }
 
-/* "resident, stale", "queued for memory, background" */
-static void state_cell(struct table *t, const struct hearth_info *a) {
-    table_cell(t, "%s%s%s%s%s", hearth_state_name(a->state), a->waits_for ? " for " : "",
-               a->waits_for ? hearth_wait_name(a->waits_for) : "", a->flags & HEARTH_INFO_STALE ? ", stale" : "",
-               a->flags & HEARTH_INFO_BACKGROUND ? ", background" : "");
-}
-
 static void print_table(const struct hearth_info *all, size_t n) {
     static const char *const heading[] = {"ID", "STATE", "SIZE", "MEMORY", "VERIFIED", "BACKING", "LEASES", "REF"};
     _cleanup_table_ struct table *t = table_new("llrrllrl");
@@ -54,7 +47,7 @@ static void print_table(const struct hearth_info *all, size_t n) {
     for (size_t i = 0; i < n; i++) {
         char id[ID_TEXT_BYTES];
         table_cell(t, "%s", format_id(all[i].id, id));
-        state_cell(t, &all[i]);
+        table_state(t, &all[i]);
         table_size(t, all[i].bytes);
         table_size(t, all[i].resident_bytes);
         table_cell(t, "%s", hearth_verified_name(all[i].verified));

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hearth/hearth.h>
+
 #include "util/text.h"
 
 struct table {
@@ -52,6 +54,13 @@ void table_cell(struct table *t, const char *format, ...) {
 void table_size(struct table *t, unsigned long long bytes) {
     char text[16];
     table_cell(t, "%s", format_size(bytes, text, sizeof(text)));
+}
+
+void table_state(struct table *t, const struct hearth_info *a) {
+    table_cell(t, "%s%s%s%s%s%s", hearth_state_name(a->state), a->waits_for ? " for " : "",
+               a->waits_for ? hearth_wait_name(a->waits_for) : "", a->flags & HEARTH_INFO_STALE ? ", stale" : "",
+               a->flags & HEARTH_INFO_BACKGROUND ? ", background" : "",
+               a->flags & HEARTH_INFO_HELD ? ", held by programs" : "");
 }
 
 /* Characters, not bytes: cells are valid UTF-8, whose continuation bytes are 10xxxxxx. */

@@ -19,6 +19,9 @@ void table_cell(struct table *t, const char *format, ...) __attribute__((format(
 void table_cell_n(struct table *t, const char *text, size_t length);
 /* A size with its unit, "4.0 GiB". */
 void table_size(struct table *t, unsigned long long bytes);
+/* An artifact's state, and what is worth knowing of it: "resident, stale", "queued for memory, background". */
+struct hearth_info;
+void table_state(struct table *t, const struct hearth_info *info);
 /* Two columns between every two, `indent` before the first; no blanks at the ends of lines. */
 void table_print(const struct table *t, unsigned indent, FILE *out);
 /* Returns NULL. */

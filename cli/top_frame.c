@@ -58,7 +58,7 @@ static void bar(uint64_t part, uint64_t whole, char out[BAR + 3]) {
 
 static void heading(const struct top_sample *now, double rate, FILE *out) {
     const struct hearth_status *s = &now->status;
-    char up[16], used[16], whole[16], gauge[BAR + 3];
+    char up[16], used[16], whole[16], pinned[16], held[16], gauge[BAR + 3];
     unsigned loading = 0;
     for (size_t i = 0; i < now->n_artifacts; i++)
         loading += loads(&now->artifacts[i]);
@@ -67,8 +67,11 @@ static void heading(const struct top_sample *now, double rate, FILE *out) {
     table_cell(t, "pid %u, up %s, %s", s->pid, format_duration(s->uptime_ns, up, sizeof(up)), s->socket);
     bar(s->resident_bytes, s->budget_bytes, gauge);
     table_cell(t, "memory");
-    table_cell(t, "%s %s of %s", gauge, format_size(s->resident_bytes, used, sizeof(used)),
-               format_size(s->budget_bytes, whole, sizeof(whole)));
+    table_cell(t, "%s %s of %s%s%s%s%s", gauge, format_size(s->resident_bytes, used, sizeof(used)),
+               format_size(s->budget_bytes, whole, sizeof(whole)), s->pinned_bytes ? ", pinned " : "",
+               s->pinned_bytes ? format_size(s->pinned_bytes, pinned, sizeof(pinned)) : "",
+               s->held_bytes ? ", evicted but held by programs " : "",
+               s->held_bytes ? format_size(s->held_bytes, held, sizeof(held)) : "");
     if (s->reserve_bytes > 0) {
         bar(s->reserve_held_bytes, s->reserve_bytes, gauge);
         table_cell(t, "reserve");
@@ -91,15 +94,13 @@ static void heading(const struct top_sample *now, double rate, FILE *out) {
 }
 
 static void row(struct table *t, const struct hearth_info *info, double rate) {
-    char id[ID_TEXT_BYTES], done[32] = "", speed[32] = "", state[64];
+    char id[ID_TEXT_BYTES], done[32] = "", speed[32] = "";
     if (info->state == HEARTH_STATE_LOADING && info->bytes > 0) {
         snprintf(done, sizeof(done), "%3.0f%%", (double)info->bytes_done * 100 / (double)info->bytes);
         snprintf(speed, sizeof(speed), "%.2f", rate / 1e9);
     }
-    snprintf(state, sizeof(state), "%s%s", hearth_state_name(info->state),
-             info->flags & HEARTH_INFO_STALE ? ", stale" : "");
     table_cell(t, "%s", format_id(info->id, id));
-    table_cell(t, "%s", state);
+    table_state(t, info);
     table_size(t, info->bytes);
     table_size(t, info->resident_bytes);
     table_cell(t, "%s", done);

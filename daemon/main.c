@@ -9,10 +9,10 @@
 #include "daemon/options.h"
 #include "daemon/service.h"
 #include "daemon/socket_path.h"
-#include "daemon/state_dir.h"
 #include "util/error.h"
 #include "util/log.h"
 #include "util/standard_fds.h"
+#include "util/state_dir.h"
 
 /* Up to the point at which clients can connect. `report` is where a detached start is waited for. */
 static int setup(struct command_line *c, int report, struct daemon **out, struct hearth_error *err) {

@@ -60,6 +60,18 @@ def test_the_daemon_reached_is_described(cli, daemon):
     assert "mode 0600" in finding(document, "socket")["found"]
 
 
+def test_the_state_directory_is_the_daemons(cli, daemon, bin_dir, make_daemon, tmp_path):  # noqa: F811
+    assert finding(examine(cli), "state directory")["level"] == "ok"
+    other = make_daemon("--state-dir", "none", name="forgetful")
+    found = finding(examine(Cli(bin_dir, other.env)), "state directory")
+    assert found["level"] == "note" and "state-dir is none" in found["found"]
+    blocked = tmp_path / "blocked"
+    blocked.write_text("no directory")
+    third = make_daemon("--state-dir", str(blocked / "state"), name="third")
+    found = finding(examine(Cli(bin_dir, third.env)), "state directory")
+    assert found["level"] == "warning" and str(blocked) in found["found"]
+
+
 def test_a_socket_of_an_option_beats_the_environment(alone, daemon):
     assert daemon.socket in finding(examine(alone, "--socket", daemon.socket), "daemon")["found"]
 

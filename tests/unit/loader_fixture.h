@@ -173,6 +173,45 @@ static inline struct engine *engine(enum backing_choice backing) {
     return e;
 }
 
+/* ---- a recorded machine ---- */
+
+/* For engine->limits_root; in a folder that is no part of an artifact. */
+static char machine[96];
+
+static inline void put_machine(uint64_t total, uint64_t available, uint64_t swap) {
+    char path[160], next[160];
+    snprintf(machine, sizeof(machine), "%s/.cache", test_dir);
+    snprintf(path, sizeof(path), "%s/proc", machine);
+    assert_true(mkdir(machine, 0755) == 0 || errno == EEXIST);
+    assert_true(mkdir(path, 0755) == 0 || errno == EEXIST);
+    snprintf(path, sizeof(path), "%s/proc/meminfo", machine);
+    snprintf(next, sizeof(next), "%s/proc/meminfo.next", machine); /* somebody may be reading the former one */
+    FILE *f = fopen(next, "w");
+    assert_non_null(f);
+    fprintf(f, "MemTotal: %llu kB\nMemAvailable: %llu kB\nSwapTotal: %llu kB\n", (unsigned long long)(total / 1024),
+            (unsigned long long)(available / 1024), (unsigned long long)(swap / 1024));
+    fclose(f);
+    assert_int_equal(rename(next, path), 0);
+}
+
+static inline struct engine *engine_on_machine(enum backing_choice backing) {
+    struct engine *e = engine(backing);
+    pthread_mutex_lock(&e->lock);
+    e->limits_root = machine;
+    pthread_mutex_unlock(&e->lock);
+    return e;
+}
+
+static void remove_machine(void) {
+    char path[160];
+    snprintf(path, sizeof(path), "%s/.cache/proc/meminfo", test_dir);
+    unlink(path);
+    snprintf(path, sizeof(path), "%s/.cache/proc", test_dir);
+    rmdir(path);
+    snprintf(path, sizeof(path), "%s/.cache", test_dir);
+    rmdir(path);
+}
+
 /* ---- leaks ---- */
 
 /* memfds of ours that are still mapped. */
@@ -200,6 +239,7 @@ static int fixture_setup(void **state) {
 
 static int fixture_teardown(void **state) {
     (void)state;
+    remove_machine();
     DIR *d = opendir(test_dir);
     assert_non_null(d);
     for (struct dirent *x; (x = readdir(d));)

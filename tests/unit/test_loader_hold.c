@@ -1,7 +1,6 @@
 /* loader/hold: memory is held in idle time, given up for what is loaded and under pressure, and never counted twice. */
 #include "loader_fixture.h"
 
-#include <sys/stat.h>
 #include <time.h>
 
 #include "loader/hold.h"
@@ -160,48 +159,10 @@ static void pressure_leaves_loads_what_they_were_promised(void **state) {
 
 /* ---- limits, on a recorded system ---- */
 
-static char machine[96]; /* in a folder that is no part of an artifact */
-
-static void put_machine(uint64_t total, uint64_t available) {
-    char path[160];
-    snprintf(machine, sizeof(machine), "%s/.cache", test_dir);
-    snprintf(path, sizeof(path), "%s/proc", machine);
-    assert_true(mkdir(machine, 0755) == 0 || errno == EEXIST);
-    assert_true(mkdir(path, 0755) == 0 || errno == EEXIST);
-    snprintf(path, sizeof(path), "%s/proc/meminfo.new", machine);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fprintf(f, "MemTotal: %llu kB\nMemAvailable: %llu kB\n", (unsigned long long)(total / 1024),
-            (unsigned long long)(available / 1024));
-    fclose(f);
-    char name[160];
-    snprintf(name, sizeof(name), "%s/proc/meminfo", machine);
-    assert_int_equal(rename(path, name), 0);
-}
-
-static int remove_machine(void **state) {
-    char path[160];
-    snprintf(path, sizeof(path), "%s/.cache/proc/meminfo", test_dir);
-    unlink(path);
-    snprintf(path, sizeof(path), "%s/.cache/proc", test_dir);
-    rmdir(path);
-    snprintf(path, sizeof(path), "%s/.cache", test_dir);
-    rmdir(path);
-    return fixture_teardown(state);
-}
-
-static struct engine *engine_on_machine(void) {
-    struct engine *e = engine(BACKING_AUTO);
-    pthread_mutex_lock(&e->lock);
-    e->limits_root = machine;
-    pthread_mutex_unlock(&e->lock);
-    return e;
-}
-
 static void an_eighth_of_the_memory_stays_free(void **state) {
     (void)state;
-    put_machine(800 * MIB, 100 * MIB); /* not even a chunk */
-    struct engine *e = engine_on_machine();
+    put_machine(800 * MIB, 100 * MIB, 0); /* not even a chunk */
+    struct engine *e = engine_on_machine(BACKING_AUTO);
     engine_hold(e, 4 * HOLD_CHUNK_BYTES);
     nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
     assert_int_equal(engine_held(e), 0);
@@ -213,12 +174,12 @@ static void an_eighth_of_the_memory_stays_free(void **state) {
 
 static void without_word_of_pressure_it_looks_itself(void **state) {
     (void)state;
-    put_machine(800 * MIB, 700 * MIB);
-    struct engine *e = engine_on_machine();
+    put_machine(800 * MIB, 700 * MIB, 0);
+    struct engine *e = engine_on_machine(BACKING_AUTO);
     engine_look_for_pressure(e);
     engine_hold(e, 4 * HOLD_CHUNK_BYTES);
     wait_held(e, 4 * HOLD_CHUNK_BYTES);
-    put_machine(800 * MIB, 49 * MIB); /* below a sixteenth */
+    put_machine(800 * MIB, 49 * MIB, 0); /* below a sixteenth */
     wait_held(e, 0);
     engine_free(e);
 }
@@ -226,11 +187,11 @@ static void without_word_of_pressure_it_looks_itself(void **state) {
 static void what_is_held_counts_as_free_for_a_load_and_only_once(void **state) {
     (void)state;
     put_file("large.bin", LARGE, 1);
-    put_machine(8192 * MIB, 8192 * MIB);
-    struct engine *e = engine_on_machine();
+    put_machine(8192 * MIB, 8192 * MIB, 0);
+    struct engine *e = engine_on_machine(BACKING_AUTO);
     engine_hold(e, 4 * HOLD_CHUNK_BYTES);
     wait_held(e, 4 * HOLD_CHUNK_BYTES);
-    put_machine(8192 * MIB, 17 * MIB); /* what stays free beside loads is 16 MiB */
+    put_machine(8192 * MIB, 17 * MIB, 0); /* what stays free beside loads is 16 MiB */
     load(e);
     assert_int_equal(e->reserved, 0);
     put_file("more.bin", 4 * LARGE, 2);
@@ -264,7 +225,7 @@ static void a_single_populator_does_both(void **state) {
 }
 
 int main(void) {
-#define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, remove_machine)
+#define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         T(what_is_wanted_is_held_and_in_memory),
         T(it_is_swapped_for_what_is_loaded_and_filled_again_in_idle_time),

@@ -2,43 +2,19 @@
 #include "loader_fixture.h"
 
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define LARGE (4 * MIB)
 #define SMALL 1000u
 
-static char machine[96]; /* in a folder that is no part of an artifact */
-
 /* An engine on a machine with this much swap. */
-static struct engine *engine_with(enum backing_choice backing, unsigned swap_kb) {
-    char path[160];
-    snprintf(machine, sizeof(machine), "%s/.cache", test_dir);
-    snprintf(path, sizeof(path), "%s/proc", machine);
-    assert_int_equal(mkdir(machine, 0755), 0);
-    assert_int_equal(mkdir(path, 0755), 0);
-    snprintf(path, sizeof(path), "%s/proc/meminfo", machine);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fprintf(f, "MemTotal: 8388608 kB\nMemAvailable: 8388608 kB\nSwapTotal: %u kB\n", swap_kb);
-    fclose(f);
-    struct engine *e = engine(backing);
+static struct engine *engine_with(enum backing_choice backing, uint64_t swap) {
+    put_machine(8192 * MIB, 8192 * MIB, swap);
+    struct engine *e = engine_on_machine(backing);
     pthread_mutex_lock(&e->lock);
-    e->limits_root = machine;
     e->swap_forbidden = false;
     pthread_mutex_unlock(&e->lock);
     return e;
-}
-
-static int remove_machine(void **state) {
-    char path[160];
-    snprintf(path, sizeof(path), "%s/.cache/proc/meminfo", test_dir);
-    unlink(path);
-    snprintf(path, sizeof(path), "%s/.cache/proc", test_dir);
-    rmdir(path);
-    snprintf(path, sizeof(path), "%s/.cache", test_dir);
-    rmdir(path);
-    return fixture_teardown(state);
 }
 
 /* Whether so much more may be locked. */
@@ -72,7 +48,7 @@ static void with_swap_everything_is_locked(void **state) {
     (void)state;
     if (!may_lock(LARGE + MIB))
         skip(); /* the limit on locked memory */
-    struct engine *e = engine_with(BACKING_SMALL, 1024);
+    struct engine *e = engine_with(BACKING_SMALL, MIB);
     struct resident *r = load(e);
     assert_int_equal(r->swappable_bytes, 0);
     assert_non_null(r->index_locked);
@@ -101,7 +77,7 @@ static void without_swap_only_huge_pages_are_locked(void **state) {
 
 static void where_a_group_forbids_swap_nothing_is_locked(void **state) {
     (void)state;
-    struct engine *e = engine_with(BACKING_AUTO, 1024);
+    struct engine *e = engine_with(BACKING_AUTO, MIB);
     e->swap_forbidden = true;
     struct resident *r = load(e);
     assert_null(r->blobs[0].locked);
@@ -116,7 +92,7 @@ static void what_may_not_be_locked_is_counted_and_loads_all_the_same(void **stat
     assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &before), 0);
     assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){0, before.rlim_max}), 0);
     bool exempt = may_lock(4096); /* CAP_IPC_LOCK */
-    struct engine *e = engine_with(BACKING_SMALL, 1024);
+    struct engine *e = engine_with(BACKING_SMALL, MIB);
     struct resident *r = load(e);
     if (!exempt) {
         assert_null(r->blobs[0].locked);
@@ -133,7 +109,7 @@ static void on_retired(void *user) {
 
 static void a_lock_goes_with_what_is_retired(void **state) {
     (void)state;
-    struct engine *e = engine_with(BACKING_SMALL, 1024);
+    struct engine *e = engine_with(BACKING_SMALL, MIB);
     struct waiter w = WAITER_INIT;
     struct retirement retirement = {.resident = load(e), .done = on_retired, .user = &w};
     resident_retire(e, &retirement);
@@ -143,7 +119,7 @@ static void a_lock_goes_with_what_is_retired(void **state) {
 }
 
 int main(void) {
-#define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, remove_machine)
+#define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         T(with_swap_everything_is_locked),
         T(without_swap_only_huge_pages_are_locked),

@@ -1,5 +1,5 @@
-/* daemon/state_dir.c: see state_dir.h. */
-#include "daemon/state_dir.h"
+/* util/state_dir.c: see state_dir.h. */
+#include "util/state_dir.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* daemon/state_dir.h: where hearthd keeps its state when nobody says. */
+/* util/state_dir.h: where hearthd keeps its state when nobody says. */
 #pragma once
 
 #include <stdbool.h>
