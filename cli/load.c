@@ -132,8 +132,8 @@ const struct verb verb_load = {
              "none answers. The load ends if this command is interrupted and nobody else waits for it.\n\n"
              "Digests are taken from SHA256SUMS and NAME.sha256 beside the files, and from --sha256. --verify none\n"
              "computes nothing, xxh3 records a fast checksum, remembered (the default) computes SHA-256 as well where\n"
-             "a digest is expected, always computes it of every file. What was proven is not remembered yet: in this\n"
-             "version remembered computes it each time that the file is read.",
+             "a digest is expected, always computes it of every file. What was proven once is matched by its checksum\n"
+             "from then on, as long as the file is the same by its inode, size and times.",
     .examples = "  hearth load ./all-minilm\n"
                 "  hearth load --exclude '*.bin' /models/llama\n"
                 "  hearth load --sha256 model.safetensors=$(cut -d' ' -f1 digest) ./model\n"

@@ -68,6 +68,7 @@ struct artifacts_options {
     struct engine *engine;
     struct resolver *resolver;
     struct budget *budget;
+    struct store *store;    /* NULL: nothing is remembered */
     unsigned loads_at_once; /* from one storage */
     bool background_evicts; /* background loads take the place of idle residents, too */
     struct artifacts_events events;

@@ -205,6 +205,7 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
         .engine = d->engine,
         .resolver = d->resolver,
         .budget = &d->budget,
+        .store = d->store,
         .loads_at_once = o->loads_at_once,
         .background_evicts = o->background_evicts,
         .events = daemon_answers,

@@ -41,6 +41,9 @@ uint64_t generation_newest(void) {
 struct generation *generation_free(struct generation *g) {
     load_spec_free(g->spec);
     artifact_free(g->artifact);
+    if (g->lookup)
+        store_lookup_drop(g->lookup);
+    records_free(g->records, g->n_files);
     resident_free(g->resident);
     resident_free(g->retirement.resident);
     free(g->reason);

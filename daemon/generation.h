@@ -17,6 +17,7 @@
 
 #include "daemon/budget.h"
 #include "daemon/resolve.h"
+#include "daemon/store.h"
 #include "loader/loader.h"
 
 struct artifacts;
@@ -81,6 +82,8 @@ struct generation {
     /* What it has, by its state. */
     struct resolve *resolve;      /* RESOLVING */
     struct artifact *artifact;    /* QUEUED */
+    struct store_lookup *lookup;  /* QUEUED: what is remembered of its files is being looked up */
+    struct record *records;       /* QUEUED, LOADING: what was found; n_files of them, or NULL */
     struct load *load;            /* LOADING */
     struct loop_job shown;        /* LOADING: it can be streamed */
     struct loop_job ended;        /* LOADING, or dropped */

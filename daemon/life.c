@@ -152,6 +152,26 @@ void life_failed(struct generation *g, const struct hearth_error *err) {
     life_forget_failure(oldest);
 }
 
+/* What this load has found out, for later ones. What it matched is known already. */
+static void remember(struct artifacts *a, struct resident *r) {
+    struct record *records = a->o.store ? calloc(r->n_blobs + 1, sizeof(*records)) : NULL;
+    size_t n = 0;
+    for (size_t i = 0; records && i < r->n_blobs; i++) {
+        struct blob *b = &r->blobs[i];
+        if (!b->lasting || b->verified == HEARTH_VERIFIED_MATCHED)
+            continue;
+        records[n] = (struct record){.identity = r->artifact->files[i].identity,
+                                     .has_sha256 = b->has_sha256,
+                                     .n_chunks = b->n_chunks,
+                                     .chunks = steal_ptr(&b->chunks)};
+        memcpy(records[n].sha256, b->sha256, sizeof(b->sha256));
+        b->n_chunks = 0;
+        n++;
+    }
+    if (records)
+        store_records_put(a->o.store, records, n);
+}
+
 static void resident(struct generation *g, struct resident *r) {
     struct artifacts *a = g->artifacts;
     g->resident = r;
@@ -159,6 +179,7 @@ static void resident(struct generation *g, struct resident *r) {
     g->seconds_ns = clock_now() - g->start_ns;
     step(g, HEARTH_STATE_RESIDENT);
     budget_settle(a->o.budget, &g->charged, (struct charge){.bytes = r->resident_bytes, .fds = r->n_blobs + 1});
+    remember(a, r);
     waiting_finish_all(g, NULL);
     a->o.events.loaded(a->o.user, g);
     for (struct generation *other = TAILQ_FIRST(&a->all), *next; other; other = next) {
@@ -183,6 +204,7 @@ static void load_ended(void *user) {
     struct resident *r = NULL;
     int e = load_take(g->load, &r, &err);
     g->load = load_free(g->load);
+    g->records = records_free(g->records, g->n_files);
     slots_give_back(&a->slots, g->device, g->ending, g->background);
     if (g->ending) { /* whoever waited has been told */
         g->resident = r;
@@ -234,6 +256,7 @@ void life_load(struct generation *g) {
         .resolve = g->resolved,
         .artifact = steal_ptr(&g->artifact),
         .verify = g->spec->verify,
+        .records = g->records,
         .background = g->background,
         .streams = hand_over_shown,
         .done = hand_over,
@@ -307,6 +330,22 @@ static int charge_waiting(struct generation *g, struct hearth_error *err) {
     return 0;
 }
 
+/* ---- what is remembered of its files ---- */
+
+static void looked_up(void *user, struct record *records) {
+    struct generation *g = user;
+    g->lookup = NULL;
+    g->records = records;
+    queue_run(g->artifacts);
+}
+
+/* Where it cannot be had, the load goes on without. `always` and `none` have no use for it. */
+static void look_up(struct generation *g) {
+    struct store *s = g->artifacts->o.store;
+    if (s && g->spec->verify != HEARTH_VERIFY_ALWAYS && g->spec->verify != HEARTH_VERIFY_NONE)
+        (void)store_records_find(s, g->artifact->files, g->artifact->n_files, looked_up, g, &g->lookup);
+}
+
 /* The waiters of g, which asked for the same. */
 static void take_over(struct generation *known, struct generation *g) {
     known->stale = false;
@@ -362,6 +401,7 @@ void life_resolved(void *user, struct artifact *artifact, struct hearth_span spa
         return;
     }
     step(g, HEARTH_STATE_QUEUED);
+    look_up(g);
     for (w = TAILQ_FIRST(&g->waiters); w; w = next) {
         next = TAILQ_NEXT(w, link);
         waiting_tell(g, w);

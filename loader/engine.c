@@ -14,6 +14,7 @@
 
 #include "loader/internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/memory_limit.h"
 
@@ -219,6 +220,7 @@ int load_start(struct engine *e, const struct load_request *request, struct load
     }
     l->engine = e;
     l->request = *request;
+    l->start_real_ns = clock_real();
     l->resident = resident;
     l->background = request->background;
     l->parser_stop = l->page.fd = -1;

@@ -42,10 +42,14 @@ bool chunk_hash(struct stream *s, uint32_t chunk) {
 
 void chunk_hashed(struct stream *s, uint32_t chunk, uint64_t start, uint64_t end) {
     struct load *l = s->load;
+    struct hearth_error err = HEARTH_ERROR_INIT;
     s->chunks_done++;
     load_phase(l, HEARTH_PHASE_HASH, start, end);
+    /* What is known of a chunk is decided here, before anybody may see it. */
+    if (s->record && chunk_compare(l, s->file, s->record, &s->result, chunk, &err))
+        load_fail(l, &err);
     if (s->at_once && !l->failed)
-        progress_exposed(l, s->file, chunk, HEARTH_VERIFIED_RECORDED);
+        progress_exposed(l, s->file, chunk, s->record ? HEARTH_VERIFIED_MATCHED : HEARTH_VERIFIED_RECORDED);
     if (stream_complete(s))
         pthread_cond_broadcast(&l->changed);
 }
@@ -95,8 +99,11 @@ static bool blob_serves(const struct blob *b, const struct artifact_file *f, enu
     if (wants_sha256(f, verify)) {
         if (!b->has_sha256)
             return false;
+        /* A record stands in for SHA-256 where the policy is to remember, and nowhere else. */
+        if (b->verified == HEARTH_VERIFIED_MATCHED && (verify == HEARTH_VERIFY_ALWAYS || f->demanded))
+            return false;
         if (f->expected &&
-            (b->verified < HEARTH_VERIFIED_SHA256 || memcmp(b->sha256, f->sha256, sizeof(f->sha256)) != 0))
+            (b->verified < HEARTH_VERIFIED_MATCHED || memcmp(b->sha256, f->sha256, sizeof(f->sha256)) != 0))
             return false;
     }
     return verify == HEARTH_VERIFY_NONE || b->verified >= HEARTH_VERIFIED_RECORDED;
@@ -114,9 +121,15 @@ bool resident_serves(const struct resident *r, const struct artifact *a, enum he
     return true;
 }
 
-int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error *err) {
+int judge(const struct load *l, size_t file, const struct record *r, struct blob *b, struct hearth_error *err) {
     const struct artifact_file *f = &l->request.artifact->files[file];
     b->verified = l->request.verify == HEARTH_VERIFY_NONE ? HEARTH_VERIFIED_NONE : HEARTH_VERIFIED_RECORDED;
+    if (r) {
+        b->verified = HEARTH_VERIFIED_MATCHED;
+        b->has_sha256 = r->has_sha256;
+        memcpy(b->sha256, r->sha256, sizeof(b->sha256));
+        return 0;
+    }
     if (!b->has_sha256 || !f->expected)
         return 0;
     if (memcmp(b->sha256, f->sha256, sizeof(f->sha256)) == 0) {
@@ -124,10 +137,10 @@ int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error
         return 0;
     }
     char path[sizeof(err->file)], hex[2 * sizeof(f->sha256) + 1];
-    int r = error_set(err, HEARTH_E_INTEGRITY, "the content of %s is not what its SHA-256 says", f->path);
+    int e = error_set(err, HEARTH_E_INTEGRITY, "the content of %s is not what its SHA-256 says", f->path);
     error_at(err, artifact_path(l->request.artifact, file, path, sizeof(path)), HEARTH_NO_OFFSET);
     error_expected(err, "%s", format_hex(f->sha256, sizeof(f->sha256), hex));
     error_found(err, "%s", format_hex(b->sha256, sizeof(b->sha256), hex));
     error_hint(err, "fetch the file again from where it was published, or check that the digest belongs to it");
-    return r;
+    return e;
 }

@@ -91,6 +91,7 @@ struct stream {
     uint32_t pieces_landed;
 
     /* hashes */
+    const struct record *record; /* what its chunks are compared to, or NULL */
     bool hashed, sha256;
     uint8_t *missing; /* pieces of each chunk that have not landed */
     uint32_t *ready;  /* landed chunks in the order they did (not with sha256: that goes in the file's order) */
@@ -128,6 +129,7 @@ struct load {
     pthread_t thread;
     struct load_request request;
     struct resident *resident; /* being built; load_take() hands it out */
+    int64_t start_real_ns;     /* CLOCK_REALTIME: before any file of it was read */
     struct hearth_error error; /* the first one */
     bool failed, over;
     bool background; /* urgent ones go first */
@@ -265,10 +267,19 @@ void hash_chunk(struct blob *b, uint32_t chunk, const void *data, size_t bytes);
 /* Hashes a chunk of a stream; then, with the lock held, tells that it has been. */
 bool chunk_hash(struct stream *s, uint32_t chunk);
 void chunk_hashed(struct stream *s, uint32_t chunk, uint64_t start, uint64_t end);
-/* Whether the file is to be hashed by SHA-256 under this policy. */
+/* Whether the file is to be hashed by SHA-256 under this policy, if nothing is remembered of it. */
 bool wants_sha256(const struct artifact_file *f, enum hearth_verify verify);
-/* Compares with the expected digest and fills in b->verified. Errors: INTEGRITY. */
-int judge(const struct load *l, size_t file, struct blob *b, struct hearth_error *err);
+/* Compares with the expected digest, if no record (whose chunks have all been compared) stands in for that; fills in
+ * b->verified. Errors: INTEGRITY. */
+int judge(const struct load *l, size_t file, const struct record *r, struct blob *b, struct hearth_error *err);
+
+/* ---- remembered.c ---- */
+/* The record that an open file's chunks are to be compared to, in place of SHA-256, or NULL. *lasting: what this load
+ * finds can be remembered. */
+const struct record *remembered(const struct load *l, size_t file, int fd, bool *lasting);
+/* Errors: INTEGRITY. */
+int chunk_compare(const struct load *l, size_t file, const struct record *r, const struct blob *b, uint32_t chunk,
+                  struct hearth_error *err);
 
 /* ---- progress.c: with the lock held, but for the first two. Without a page they do nothing. ---- */
 /* Makes the page of a load that reads any large file. Small ones are there within milliseconds. */

@@ -123,7 +123,7 @@ static int settle(struct stream *s, struct hearth_error *err) {
     if (!file_identity_equal(&now, &a->files[s->file].identity))
         return artifact_changed(a, s->file, &now, err);
     s->settled = true;
-    e = judge(s->load, s->file, &s->result, err);
+    e = judge(s->load, s->file, s->record, &s->result, err);
     return e ? e : share_settle(s, err);
 }
 

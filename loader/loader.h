@@ -21,6 +21,7 @@
 #include <hearth/protocol.h>
 
 #include "artifact/artifact.h"
+#include "artifact/record.h"
 
 struct engine;
 struct load;
@@ -75,14 +76,11 @@ struct blob {
     enum hearth_verified verified;
     bool has_sha256;
     uint8_t sha256[32];
-    uint32_t n_chunks; /* of CHUNK_BYTES; 0 when nothing was hashed */
-    struct {
-        uint64_t low, high;
-    } * chunks;   /* XXH3-128 of each chunk */
-    void *locked; /* a mapping, or NULL: loader/lock.c */
+    uint32_t n_chunks;         /* of CHUNK_BYTES; 0 when nothing was hashed */
+    struct chunk_hash *chunks; /* of each */
+    bool lasting;              /* a record of it can be trusted later: artifact/record.h */
+    void *locked;              /* a mapping, or NULL: loader/lock.c */
 };
-
-#define CHUNK_BYTES (UINT64_C(4) << 20)
 
 /* What a load makes. Owned by who took it from load_take(). */
 struct resident {
@@ -126,7 +124,9 @@ struct load_request {
     struct hearth_span resolve; /* how long resolving took, relative to start_ns */
     struct artifact *artifact;  /* taken over, also on failure */
     enum hearth_verify verify;  /* not DEFAULT */
-    bool background;            /* nobody waits for it: urgent loads go first, and find little in their way */
+    /* NULL, or what is remembered of each file, by its number; one without chunks is none. Borrowed until done(). */
+    const struct record *records;
+    bool background; /* nobody waits for it: urgent loads go first, and find little in their way */
     /* Called at most once, on the coordinator thread, before done(): load_stream() can be asked from now on. May be
      * NULL. */
     void (*streams)(void *user, struct load *l);

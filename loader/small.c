@@ -88,22 +88,26 @@ static int read_whole(struct small *s, size_t i, int fd, uint64_t bytes, struct 
     return 0;
 }
 
-static int hash_whole(struct small *s, size_t i, struct blob *b, struct hearth_error *err) {
+static int hash_whole(struct small *s, size_t i, int fd, struct blob *b, struct hearth_error *err) {
+    const struct record *r = remembered(s->l, i, fd, &b->lasting);
     if (s->l->request.verify != HEARTH_VERIFY_NONE && b->bytes > 0) {
         b->chunks = calloc(1, sizeof(*b->chunks));
         if (!b->chunks)
             return error_errno(err, ENOMEM, "cannot load a file");
         b->n_chunks = 1;
         hash_chunk(b, 0, s->buffer, b->bytes);
+        int e = r ? chunk_compare(s->l, i, r, b, 0, err) : 0;
+        if (e)
+            return e;
     }
-    if (wants_sha256(&s->l->request.artifact->files[i], s->l->request.verify)) {
+    if (!r && wants_sha256(&s->l->request.artifact->files[i], s->l->request.verify)) {
         if (EVP_DigestInit_ex(s->sha_ctx, s->l->engine->sha256, NULL) != 1 ||
             EVP_DigestUpdate(s->sha_ctx, s->buffer, b->bytes) != 1 ||
             EVP_DigestFinal_ex(s->sha_ctx, b->sha256, NULL) != 1)
             return error_set(err, HEARTH_E_SYSTEM, "libcrypto cannot compute SHA-256");
         b->has_sha256 = true;
     }
-    return judge(s->l, i, b, err);
+    return judge(s->l, i, r, b, err);
 }
 
 static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err) {
@@ -121,7 +125,7 @@ static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err)
     int r = read_whole(s, i, fd, b->bytes, err);
     uint64_t landed = clock_now();
     if (!r)
-        r = hash_whole(s, i, b, err);
+        r = hash_whole(s, i, fd, b, err);
     if (r)
         return r;
     uint64_t hashed = clock_now();

@@ -120,14 +120,15 @@ int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_
     s->source = s->cached = -1;
     s->memory = (struct blob_memory)BLOB_MEMORY_NULL;
     s->result.fd = -1;
-    s->sha256 = wants_sha256(f, l->request.verify);
-    s->hashed = s->sha256 || l->request.verify != HEARTH_VERIFY_NONE;
-    s->at_once = !s->sha256 || !f->expected;
     s->populate_step = BLOCK_BYTES;
     uint64_t cached;
     int r = open_source(s, &cached, err);
     if (r)
         return r;
+    s->record = remembered(l, file, s->source, &s->result.lasting);
+    s->sha256 = !s->record && wants_sha256(f, l->request.verify);
+    s->hashed = s->sha256 || l->request.verify != HEARTH_VERIFY_NONE;
+    s->at_once = !s->sha256 || !f->expected;
     bool copies = cached >= (s->bytes < SMALL_PIECE_BYTES ? s->bytes : SMALL_PIECE_BYTES);
     s->piece_bytes = s->sha256 || copies ? SMALL_PIECE_BYTES : LARGE_PIECE_BYTES;
     r = blob_make(&l->engine->backing, "hearth", s->bytes, &s->memory, err);

@@ -1,4 +1,4 @@
-/* util/clock.h: time, always CLOCK_MONOTONIC in nanoseconds. */
+/* util/clock.h: time in nanoseconds, of CLOCK_MONOTONIC unless said. */
 #pragma once
 
 #include <stdint.h>
@@ -11,6 +11,13 @@ static inline uint64_t clock_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* The time of day, as file systems stamp it: nanoseconds since 1970. It may jump. */
+static inline int64_t clock_real(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * (int64_t)NS_PER_S + t.tv_nsec;
 }
 
 /* Milliseconds from now to an absolute time, for poll(2) and epoll_wait(2): rounded up, 0 when it has passed, -1 for

@@ -113,8 +113,9 @@ enum hearth_backing {
 };
 
 /* How content is to be verified while it is read. A digest that the LOAD itself gives is proven whatever this says; it
- * is about the digests that lie beside the files, and the files without one. "remembered" will prove a digest once and
- * compare XXH3 from then on; in this version nothing is remembered, and it proves it at each load. */
+ * is about the digests that lie beside the files, and the files without one. "remembered" proves a digest once and compares
+ * XXH3 from then on, as long as the file's identity (device, inode, size, mtime, ctime) stays as it was; what has no
+ * digest is compared to what it was when it was last read. "xxh3" compares likewise and looks at no digest. */
 enum hearth_verify {
     HEARTH_VERIFY_DEFAULT = 0,    /* what the daemon's configuration says */
     HEARTH_VERIFY_NONE = 1,       /* "none": nothing is computed */
