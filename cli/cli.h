@@ -42,7 +42,7 @@ struct verb {
 };
 
 extern const struct verb verb_load, verb_ls, verb_status, verb_inspect, verb_attach, verb_cat, verb_evict, verb_stop,
-    verb_run, verb_doctor, verb_top;
+    verb_run, verb_doctor, verb_top, verb_history, verb_time;
 
 struct cli {
     const struct verb *verb;
@@ -67,6 +67,10 @@ void document_begin(struct json *j);
 void document_text(struct json *j, const char *key, const char *value);
 void document_number(struct json *j, const char *key, uint64_t value);
 void document_id(struct json *j, uint64_t id);
+/* 10^9 bytes that were read for this request, a second: 0 for what was resident already. */
+double load_rate(const struct hearth_info *info);
+/* All that is said of a load, in an object that is open. */
+void document_load(struct json *j, const struct hearth_info *info);
 /* Says on stderr what failed, and with --json as a document on stdout where the verb has not done so. */
 void report_error(const struct cli *c, const struct hearth_error *err);
 /* The exit status that an error stands for, `run` included. */

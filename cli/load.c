@@ -4,58 +4,18 @@
 
 #include "cli/cli.h"
 #include "cli/table.h"
+#include "cli/trace.h"
 #include "util/cleanup.h"
 #include "util/text.h"
-
-/* 10^9 bytes that were read for this request, a second: 0 for what was resident already. */
-static double gb_per_s(const struct hearth_info *info) {
-    uint64_t read = info->from_disk + info->from_page_cache;
-    return info->seconds_ns > 0 ? (double)read / (double)info->seconds_ns : 0;
-}
 
 static bool occurred(struct hearth_span s) {
     return s.end_ns != 0;
 }
 
-static void json_phases(struct json *j, const struct hearth_info *info) {
-    json_object_begin(j);
-    for (unsigned i = 0; i < HEARTH_PHASES; i++) {
-        json_key(j, hearth_phase_name((enum hearth_phase)i));
-        if (!occurred(info->phases[i])) {
-            json_nil(j);
-            continue;
-        }
-        json_object_begin(j);
-        json_key(j, "start");
-        json_double(j, (double)info->phases[i].start_ns / 1e9);
-        json_key(j, "end");
-        json_double(j, (double)info->phases[i].end_ns / 1e9);
-        json_object_end(j);
-    }
-    json_object_end(j);
-}
-
 static void print_json(const struct hearth_info *info) {
     struct json j;
     document_begin(&j);
-    document_id(&j, info->id);
-    json_path(&j, "ref", info->ref, strlen(info->ref));
-    document_text(&j, "state", hearth_state_name(info->state));
-    document_number(&j, "bytes", info->bytes);
-    json_key(&j, "seconds");
-    json_double(&j, (double)info->seconds_ns / 1e9);
-    json_key(&j, "gb_per_s");
-    json_double(&j, gb_per_s(info));
-    document_text(&j, "verified", hearth_verified_name(info->verified));
-    document_text(&j, "backing", hearth_backing_name(info->backing));
-    json_key(&j, "from");
-    json_object_begin(&j);
-    document_number(&j, "disk", info->from_disk);
-    document_number(&j, "page_cache", info->from_page_cache);
-    document_number(&j, "resident", info->from_resident);
-    json_object_end(&j);
-    json_key(&j, "phases");
-    json_phases(&j, info);
+    document_load(&j, info);
     json_object_end(&j);
 }
 
@@ -85,9 +45,9 @@ static void print_table(const struct hearth_info *info) {
     table_cell(t, "artifact");
     table_cell(t, "%s", info->ref);
     table_cell(t, "%s", hearth_state_name(info->state));
-    if (gb_per_s(info) > 0)
+    if (load_rate(info) > 0)
         table_cell(t, "%s, %u file%s, in %s (%.2f GB/s)", size, info->n_files, info->n_files == 1 ? "" : "s", time,
-                   gb_per_s(info));
+                   load_rate(info));
     else
         table_cell(t, "%s, %u file%s, in %s", size, info->n_files, info->n_files == 1 ? "" : "s", time);
     print_origins(t, info);
@@ -117,6 +77,9 @@ static int load(struct cli *c, struct hearth_error *err) {
         r = cli_load(c, &h, c->options.operands[0], &info, err);
     if (r != 0)
         return r;
+    const struct trace_part whole = {"load", &info, 0, info.seconds_ns};
+    if (c->options.trace && (r = trace_write(c->options.trace, info.ref, &whole, 1, err)))
+        return r;
     if (c->options.json)
         print_json(&info);
     else
@@ -138,7 +101,7 @@ const struct verb verb_load = {
                 "  hearth load --exclude '*.bin' /models/llama\n"
                 "  hearth load --sha256 model.safetensors=$(cut -d' ' -f1 digest) ./model\n"
                 "  hearth load --json /models/llama | jq .gb_per_s\n",
-    .options = OPTIONS_LOAD,
+    .options = OPTIONS_LOAD | OPTION_TRACE,
     .operands_min = 1,
     .operands_max = 1,
     .run = load,

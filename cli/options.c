@@ -23,6 +23,8 @@ static const struct option_row {
     {OPTION_FORCE, 0, "force", NULL, "even if programs hold it: they keep what they have"},
     {OPTION_TENSORS, 0, "tensors", NULL, "list every tensor"},
     {OPTION_INTERVAL, 0, "interval", "DURATION", "draw anew so often; default: 1s"},
+    {OPTION_TRACE, 0, "trace", "FILE", "write the phases as trace events, for ui.perfetto.dev"},
+    {OPTION_LINES, 'n', "lines", "N", "show so many (20)"},
     {OPTION_PROGRESS, 0, "progress", NULL, "show progress even if stderr is not a terminal"},
     {OPTION_QUIET, 'q', "quiet", NULL, "show neither progress nor notes"},
     {OPTION_SOCKET, 0, "socket", "PATH", "the daemon's socket; default: $HEARTH_SOCKET, the system's, yours"},
@@ -31,6 +33,7 @@ static const struct option_row {
     {OPTION_HELP, 'h', "help", NULL, "show this help"},
     {OPTION_VERSION, 'V', "version", NULL, "show the version"},
 };
+#define LINES_MAX 1000000u
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 
 /* Appends one element of `size` bytes to a list that is as long as *n; NULL when there is no memory. */
@@ -86,6 +89,18 @@ static int set_verify(struct options *o, const char *value, struct hearth_error 
     return HEARTH_E_INVALID;
 }
 
+static int set_lines(struct options *o, const char *value, struct hearth_error *err) {
+    char *end;
+    unsigned long n = value[0] >= '0' && value[0] <= '9' ? strtoul(value, &end, 10) : 0;
+    if (n < 1 || n > LINES_MAX || *end) {
+        error_set(err, HEARTH_E_INVALID, "--lines needs a number from 1 to %u", LINES_MAX);
+        error_found(err, "%s", value);
+        return HEARTH_E_INVALID;
+    }
+    o->lines = (unsigned)n;
+    return 0;
+}
+
 static int set_timeout(struct options *o, const char *value, struct hearth_error *err) {
     if (parse_duration(value, &o->timeout_ns) != 0) {
         error_set(err, HEARTH_E_INVALID, "--timeout needs a duration such as 30s, 500ms or 2m");
@@ -120,6 +135,13 @@ static int apply(struct options *o, unsigned bit, const char *value, struct hear
         return set_timeout(o, value, err);
     case OPTION_INTERVAL:
         return set_interval(o, value, err);
+    case OPTION_TRACE:
+        if (!value[0])
+            return error_set(err, HEARTH_E_INVALID, "--trace needs a file");
+        o->trace = value;
+        return 0;
+    case OPTION_LINES:
+        return set_lines(o, value, err);
     case OPTION_VERIFY:
         return set_verify(o, value, err);
     case OPTION_SHA256:

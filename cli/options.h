@@ -27,6 +27,8 @@ enum {
     OPTION_FORCE = 1u << 11,
     OPTION_TENSORS = 1u << 12,
     OPTION_INTERVAL = 1u << 13,
+    OPTION_TRACE = 1u << 20,
+    OPTION_LINES = 1u << 21,
 
     OPTIONS_ALL = OPTION_JSON | OPTION_HELP, /* every verb takes these */
     OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TIMEOUT,
@@ -41,6 +43,8 @@ struct options {
     bool has_timeout;
     uint64_t timeout_ns;
     uint64_t interval_ns; /* 0: not said */
+    unsigned lines;       /* 0: not said */
+    const char *trace;    /* a file; NULL: none */
     enum hearth_verify verify;
     const char **include, **exclude;
     size_t n_include, n_exclude;

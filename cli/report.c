@@ -31,6 +31,50 @@ void document_id(struct json *j, uint64_t id) {
     document_text(j, "id", format_id(id, text));
 }
 
+double load_rate(const struct hearth_info *info) {
+    uint64_t read = info->from_disk + info->from_page_cache;
+    return info->seconds_ns > 0 ? (double)read / (double)info->seconds_ns : 0;
+}
+
+static void json_phases(struct json *j, const struct hearth_info *info) {
+    json_object_begin(j);
+    for (unsigned i = 0; i < HEARTH_PHASES; i++) {
+        json_key(j, hearth_phase_name((enum hearth_phase)i));
+        if (info->phases[i].end_ns == 0) {
+            json_nil(j);
+            continue;
+        }
+        json_object_begin(j);
+        json_key(j, "start");
+        json_double(j, (double)info->phases[i].start_ns / 1e9);
+        json_key(j, "end");
+        json_double(j, (double)info->phases[i].end_ns / 1e9);
+        json_object_end(j);
+    }
+    json_object_end(j);
+}
+
+void document_load(struct json *j, const struct hearth_info *info) {
+    document_id(j, info->id);
+    json_path(j, "ref", info->ref, strlen(info->ref));
+    document_text(j, "state", hearth_state_name(info->state));
+    document_number(j, "bytes", info->bytes);
+    json_key(j, "seconds");
+    json_double(j, (double)info->seconds_ns / 1e9);
+    json_key(j, "gb_per_s");
+    json_double(j, load_rate(info));
+    document_text(j, "verified", hearth_verified_name(info->verified));
+    document_text(j, "backing", hearth_backing_name(info->backing));
+    json_key(j, "from");
+    json_object_begin(j);
+    document_number(j, "disk", info->from_disk);
+    document_number(j, "page_cache", info->from_page_cache);
+    document_number(j, "resident", info->from_resident);
+    json_object_end(j);
+    json_key(j, "phases");
+    json_phases(j, info);
+}
+
 static void fact(const char *name, const char *text) {
     char printable[8192];
     if (text[0])

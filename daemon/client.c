@@ -19,6 +19,7 @@ struct client *client_of(struct client_list *all, struct ipc_peer *p) {
     c->leases = c->inline_leases;
     c->capacity = LEASES_INLINE;
     STAILQ_INIT(&c->listings);
+    STAILQ_INIT(&c->retrospects);
     LIST_INSERT_HEAD(all, c, link);
     ipc_peer_set_data(p, c);
     return c;

@@ -38,6 +38,7 @@ struct client {
     unsigned n_leases, capacity;
     bool uses;                       /* has asked for more than a LIST: the daemon is in use until this client ends */
     STAILQ_HEAD(, listing) listings; /* as they were asked for; they are answered one after another */
+    STAILQ_HEAD(, retrospect) retrospects; /* likewise: daemon/history.c */
     struct lease inline_leases[LEASES_INLINE];
 };
 LIST_HEAD(client_list, client);

@@ -9,6 +9,7 @@
 #include "daemon/budget.h"
 #include "daemon/client.h"
 #include "daemon/handout.h"
+#include "daemon/history.h"
 #include "daemon/loop.h"
 #include "daemon/metrics_http.h"
 #include "daemon/options.h"

@@ -127,11 +127,22 @@ void life_forget_failure(struct generation *g) {
         life_drop(g);
 }
 
+/* The end of a load, for whoever looks back. */
+static void note_end(const struct generation *g, const struct hearth_error *err) {
+    struct hearth_msg_info info;
+    struct store *s = g->artifacts->o.store;
+    if (!s)
+        return;
+    generation_info(g, clock_now(), &info);
+    store_history_put(s, g->spec->ref, &info, err);
+}
+
 void life_failed(struct generation *g, const struct hearth_error *err) {
     struct artifacts *a = g->artifacts;
     budget_settle(a->o.budget, &g->charged, (struct charge){0, 0});
     g->artifact = artifact_free(g->artifact);
     g->seconds_ns = clock_now() - g->start_ns;
+    note_end(g, err);
     g->reason = malloc(sizeof(*g->reason));
     if (g->reason)
         *g->reason = *err;
@@ -180,6 +191,7 @@ static void resident(struct generation *g, struct resident *r) {
     step(g, HEARTH_STATE_RESIDENT);
     budget_settle(a->o.budget, &g->charged, (struct charge){.bytes = r->resident_bytes, .fds = r->n_blobs + 1});
     remember(a, r);
+    note_end(g, NULL);
     waiting_finish_all(g, NULL);
     a->o.events.loaded(a->o.user, g);
     for (struct generation *other = TAILQ_FIRST(&a->all), *next; other; other = next) {
@@ -207,6 +219,8 @@ static void load_ended(void *user) {
     g->records = records_free(g->records, g->n_files);
     slots_give_back(&a->slots, g->device, g->ending, g->background);
     if (g->ending) { /* whoever waited has been told */
+        if (e)
+            note_end(g, &err);
         g->resident = r;
         life_drop(g);
     } else if (e) {

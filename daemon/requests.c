@@ -344,6 +344,7 @@ static void on_gone(void *user, struct ipc_peer *p) {
         return;
     if (c->uses)
         d->used_ns = clock_now();
+    history_forget(c);
     artifacts_forget(d->artifacts, c, 0, NULL);
     while (c->n_leases)
         unlease(d, c, &c->leases[0]);
@@ -396,6 +397,8 @@ static void on_room(void *user, struct ipc_peer *p) {
         client_list_remove(c);
     if (c && !STAILQ_EMPTY(&c->listings))
         ipc_peer_await_room(p);
+    if (c)
+        history_go_on(c);
 }
 
 static void on_list(void *user, struct ipc_peer *p, uint32_t serial, const char *ref) {
@@ -409,6 +412,25 @@ static void on_list(void *user, struct ipc_peer *p, uint32_t serial, const char 
         reply_no_memory(p, serial);
     else if (!STAILQ_NEXT(STAILQ_FIRST(&c->listings), link))
         on_room(d, p); /* else its turn will come */
+}
+
+static void on_history(void *user, struct ipc_peer *p, uint32_t serial, const char *ref, uint32_t limit) {
+    struct daemon *d = user;
+    struct client *c = client_of(&d->clients, p);
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    char path[PATH_MAX];
+    uint64_t id;
+    if (access_who(p)) {
+        error_set(&err, HEARTH_E_DENIED, "only uid %d and root may see what was loaded: it was for all users",
+                  (int)geteuid());
+        ipc_reply_error(p, serial, &err);
+    } else if (!c) {
+        reply_no_memory(p, serial);
+    } else if (ref[0] && !parse_id(ref, &id) && access_path(d, ref, path, &err)) {
+        ipc_reply_error(p, serial, &err);
+    } else {
+        history_ask(d->store, c, serial, ref[0] && !parse_id(ref, &id) ? path : ref, limit);
+    }
 }
 
 static const char *direct_io(const struct daemon *d) {
@@ -541,6 +563,7 @@ const struct ipc_handler daemon_requests = {
     .want = on_want,
     .list = on_list,
     .status = on_status,
+    .history = on_history,
     .evict = on_evict,
     .stop = on_stop,
     .cancel = on_cancel,

@@ -83,7 +83,7 @@ void store_history_put(struct store *s, const char *ref, const struct hearth_msg
 struct store_query;
 /* The newest first; valid during the call. */
 typedef void (*store_history_done)(void *user, const struct store_past *items, size_t n);
-/* At most `limit` (from 1) of those whose number is below `before`; of one reference, or with NULL of all. As
+/* At most `limit` (from 1) of those whose number is below `before`; of one reference or id, or with NULL of all. As
  * store_records_find(). */
 int store_history_find(struct store *s, const char *ref, int64_t before, size_t limit, store_history_done done,
                        void *user, struct store_query **out);

@@ -8,6 +8,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/text.h"
 
 #define HISTORY_MAX 10000
 
@@ -109,7 +110,8 @@ struct store_query {
     struct store_job job;
     store_history_done done; /* NULL: dropped */
     void *user;
-    char *ref; /* NULL: all */
+    char *ref;   /* NULL: all */
+    uint64_t id; /* what `ref` is, or 0 */
     int64_t before;
     size_t limit;
     struct store_past *items;
@@ -120,7 +122,9 @@ static int bind_query(void *user, sqlite3_stmt *s) {
     const struct store_query *q = user;
     int r = sqlite3_bind_int64(s, 1, q->before);
     r = r ? r : sqlite3_bind_int64(s, 2, (int64_t)q->limit);
-    return r || !q->ref ? r : sqlite3_bind_text(s, 3, q->ref, -1, SQLITE_STATIC);
+    if (r || !q->ref)
+        return r;
+    return q->id ? sqlite3_bind_int64(s, 3, (int64_t)q->id) : sqlite3_bind_text(s, 3, q->ref, -1, SQLITE_STATIC);
 }
 
 static void take_text(sqlite3_stmt *s, int column, char *to, size_t size) {
@@ -179,10 +183,12 @@ static int run_query(struct store_job *j, sqlite3 *db) {
     q->items = calloc(q->limit, sizeof(*q->items));
     if (!q->items)
         return SQLITE_NOMEM;
-    return store_run(db,
-                     q->ref ? "SELECT " COLUMNS ", id FROM history WHERE id < ?1 AND ref = ?3 ORDER BY id DESC LIMIT ?2"
-                            : "SELECT " COLUMNS ", id FROM history WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
-                     bind_query, take_past, q);
+    static const char all[] = "SELECT " COLUMNS ", id FROM history WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+    static const char of_ref[] =
+        "SELECT " COLUMNS ", id FROM history WHERE id < ?1 AND ref = ?3 ORDER BY id DESC LIMIT ?2";
+    static const char of_id[] =
+        "SELECT " COLUMNS ", id FROM history WHERE id < ?1 AND artifact = ?3 ORDER BY id DESC LIMIT ?2";
+    return store_run(db, q->id ? of_id : q->ref ? of_ref : all, bind_query, take_past, q);
 }
 
 static void done_query(struct store_job *j, bool ran) {
@@ -208,6 +214,8 @@ int store_history_find(struct store *s, const char *ref, int64_t before, size_t 
         return HEARTH_E_NO_MEMORY;
     }
     q->job = (struct store_job){.run = run_query, .done = done_query, .destroy = destroy_query};
+    if (ref && !parse_id(ref, &q->id))
+        q->id = 0;
     q->before = before;
     q->limit = limit;
     q->done = done;

@@ -146,6 +146,17 @@ static bool decode_hello(struct ipc_peer *p, const struct wire_in *in, const cha
     return true;
 }
 
+static bool decode_history(struct ipc_peer *p, const struct wire_in *in, const char **why) {
+    struct hearth_msg_history m;
+    char ref[PATH_MAX];
+    wire_fixed(in, &m, sizeof(m));
+    *why = "a HISTORY asks for no items, has a reserved field that is not 0, or a reference that does not fit";
+    if (m.limit == 0 || m.reserved || wire_get_str(in, m.ref, ref, sizeof(ref)) < 0)
+        return false;
+    p->server->handler.history(p->server->user, p, in->header.serial, ref, m.limit);
+    return true;
+}
+
 static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const char **why) {
     const struct ipc_handler *h = &p->server->handler;
     void *user = p->server->user;
@@ -165,6 +176,8 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         return decode_load(p, in, why);
     case HEARTH_MSG_FILES:
         return decode_files(p, in, why);
+    case HEARTH_MSG_HISTORY:
+        return decode_history(p, in, why);
     case HEARTH_MSG_WATCH:
         wire_fixed(in, &m.watch, sizeof(m.watch));
         h->watch(user, p, serial, m.watch.id);
@@ -251,7 +264,7 @@ bool decode(struct ipc_peer *p, size_t bytes, const char **why) {
     if (!p->greeted)
         return false;
     *why = "replies are for the daemon to send";
-    if (in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_STATUS_REPLY)
+    if (in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_PAST)
         return false;
     if (in.header.type == HEARTH_MSG_DETACH || in.header.type == HEARTH_MSG_CANCEL || in.header.type == HEARTH_MSG_WANT)
         return decode_notice(p, &in, why);

@@ -47,6 +47,24 @@ void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg
     send_packet(p, SEND_QUEUED);
 }
 
+void ipc_reply_past(struct ipc_peer *p, uint32_t serial, int64_t ended_ns, const struct hearth_msg_info *info,
+                    const char *ref, const struct hearth_error *err) {
+    struct hearth_msg_past *m = wire_begin(out_of(p), HEARTH_MSG_PAST, serial, sizeof(*m));
+    m->ended_ns = ended_ns;
+    m->info = *info;
+    m->info.ref = wire_put_str(out_of(p), ref);
+    m->error.code = err->code;
+    m->error.sys_errno = err->sys_errno;
+    m->error.offset = err->offset;
+    m->error.message = wire_put_str(out_of(p), err->message);
+    m->error.file = wire_put_str(out_of(p), err->file);
+    m->error.expected = wire_put_str(out_of(p), err->expected);
+    m->error.found = wire_put_str(out_of(p), err->found);
+    m->error.hint = wire_put_str(out_of(p), err->hint);
+    wire_end(out_of(p));
+    send_packet(p, SEND_QUEUED);
+}
+
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count) {
     struct hearth_msg_done *m = wire_begin(out_of(p), HEARTH_MSG_DONE, serial, sizeof(*m));
     m->count = count;

@@ -66,6 +66,7 @@ struct ipc_handler {
     void (*want)(void *user, struct ipc_peer *p, const struct hearth_msg_want *m);  /* likewise */
     void (*list)(void *user, struct ipc_peer *p, uint32_t serial, const char *ref); /* "": all */
     void (*status)(void *user, struct ipc_peer *p, uint32_t serial);
+    void (*history)(void *user, struct ipc_peer *p, uint32_t serial, const char *ref, uint32_t limit); /* ref: or "" */
     void (*evict)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
     void (*stop)(void *user, struct ipc_peer *p, uint32_t serial);
     void (*cancel)(void *user, struct ipc_peer *p, uint32_t serial); /* of the request to end; has no reply itself */
@@ -135,6 +136,9 @@ void ipc_reply_info(struct ipc_peer *p, uint32_t serial, const struct hearth_msg
 void ipc_reply_progress(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref);
 /* One INFO of a LIST: not final. */
 void ipc_reply_item(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_info *info, const char *ref);
+/* One PAST of a HISTORY: not final. */
+void ipc_reply_past(struct ipc_peer *p, uint32_t serial, int64_t ended_ns, const struct hearth_msg_info *info,
+                    const char *ref, const struct hearth_error *err);
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count);
 /* The texts of a STATUS_REPLY; NULL is "". */
 struct ipc_status_texts {

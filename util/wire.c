@@ -147,19 +147,24 @@ int wire_get_list(const struct wire_in *in, struct hearth_wire_list l, size_t en
     return 0;
 }
 
+int wire_take_error(const struct wire_in *in, const struct hearth_msg_error *e, struct hearth_error *err) {
+    error_clear(err);
+    /* A code of a later release is kept; one that could not be returned as a positive int is none. */
+    err->code = e->code > INT32_MAX ? HEARTH_E_PROTOCOL : (enum hearth_code)e->code;
+    err->sys_errno = e->sys_errno;
+    err->offset = e->offset;
+    int r = 0;
+    r = r ? r : wire_get_text(in, e->message, err->message, sizeof(err->message));
+    r = r ? r : wire_get_text(in, e->file, err->file, sizeof(err->file));
+    r = r ? r : wire_get_text(in, e->expected, err->expected, sizeof(err->expected));
+    r = r ? r : wire_get_text(in, e->found, err->found, sizeof(err->found));
+    r = r ? r : wire_get_text(in, e->hint, err->hint, sizeof(err->hint));
+    return r;
+}
+
 int wire_get_error(const struct wire_in *in, struct hearth_error *err) {
     struct hearth_msg_error e;
     wire_fixed(in, &e, sizeof(e));
-    error_clear(err);
-    /* A code of a later release is kept; one that could not be returned as a positive int is none. */
-    err->code = e.code == 0 || e.code > INT32_MAX ? HEARTH_E_PROTOCOL : (enum hearth_code)e.code;
-    err->sys_errno = e.sys_errno;
-    err->offset = e.offset;
-    int r = 0;
-    r = r ? r : wire_get_text(in, e.message, err->message, sizeof(err->message));
-    r = r ? r : wire_get_text(in, e.file, err->file, sizeof(err->file));
-    r = r ? r : wire_get_text(in, e.expected, err->expected, sizeof(err->expected));
-    r = r ? r : wire_get_text(in, e.found, err->found, sizeof(err->found));
-    r = r ? r : wire_get_text(in, e.hint, err->hint, sizeof(err->hint));
-    return r;
+    e.code = e.code ? e.code : HEARTH_E_PROTOCOL; /* an ERROR is one */
+    return wire_take_error(in, &e, err);
 }

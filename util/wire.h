@@ -51,5 +51,7 @@ int wire_get_str(const struct wire_in *in, struct hearth_wire_str s, char *buffe
 int wire_get_text(const struct wire_in *in, struct hearth_wire_str s, char *buffer, size_t size);
 /* A pointer to `count` entries of `entry` bytes, 4-byte aligned when the packet is. 0, or -EBADMSG. */
 int wire_get_list(const struct wire_in *in, struct hearth_wire_list l, size_t entry, const void **out);
+/* A struct of a packet, with its strings, back to a value. 0, or -EBADMSG. */
+int wire_take_error(const struct wire_in *in, const struct hearth_msg_error *e, struct hearth_error *err);
 /* An ERROR packet back to a value. 0, or -EBADMSG. */
 int wire_get_error(const struct wire_in *in, struct hearth_error *err);

@@ -407,6 +407,19 @@ struct hearth_status {
 HEARTH_API int hearth_get_status(struct hearth *h, uint64_t deadline, struct hearth_status *out,
                                  struct hearth_error *err);
 
+/* A load that has ended, as of then. */
+struct hearth_past {
+    int64_t ended_ns;          /* nanoseconds since 1970 */
+    struct hearth_info info;   /* state: RESIDENT or FAILED */
+    struct hearth_error error; /* code HEARTH_OK: it ended well */
+};
+/* Calls `each`, which may not be NULL, for the last loads that have ended, at most `limit` of them (at least 1), newest
+ * first; of one reference or id only, unless `ref` is NULL or "". The past is valid during the call. [asks] Errors:
+ * INVALID (no limit, or a reference that is too long), DENIED (for root and the daemon's own user only). */
+HEARTH_API int hearth_history(struct hearth *h, const char *ref, uint32_t limit,
+                              void (*each)(void *user, const struct hearth_past *past), void *user, uint64_t deadline,
+                              struct hearth_error *err);
+
 /* Drops an artifact, or cancels its load. Returns when the memory of what nobody else holds has come back. With `force`
  * it goes although it is leased: nobody can attach it any more, and its memory goes with its last holder, for whom this
  * does not wait. Nor does it for a load that it cancels, whose memory goes when its reads have ended. [asks] Errors:

@@ -73,6 +73,7 @@ enum hearth_msg_type {
     HEARTH_MSG_EVICT = 9,
     HEARTH_MSG_STOP = 10,
     HEARTH_MSG_CANCEL = 11,
+    HEARTH_MSG_HISTORY = 13,
     HEARTH_MSG_WANT = 14,
     /* replies */
     HEARTH_MSG_ERROR = 128,
@@ -83,6 +84,7 @@ enum hearth_msg_type {
     HEARTH_MSG_FDS = 133,
     HEARTH_MSG_DONE = 134,
     HEARTH_MSG_STATUS_REPLY = 135,
+    HEARTH_MSG_PAST = 136,
 };
 
 /* ---- the life of an artifact ---- */
@@ -113,9 +115,9 @@ enum hearth_backing {
 };
 
 /* How content is to be verified while it is read. A digest that the LOAD itself gives is proven whatever this says; it
- * is about the digests that lie beside the files, and the files without one. "remembered" proves a digest once and compares
- * XXH3 from then on, as long as the file's identity (device, inode, size, mtime, ctime) stays as it was; what has no
- * digest is compared to what it was when it was last read. "xxh3" compares likewise and looks at no digest. */
+ * is about the digests that lie beside the files, and the files without one. "remembered" proves a digest once and
+ * compares XXH3 from then on, as long as the file's identity (device, inode, size, mtime, ctime) stays as it was; what
+ * has no digest is compared to what it was when it was last read. "xxh3" compares likewise and looks at no digest. */
 enum hearth_verify {
     HEARTH_VERIFY_DEFAULT = 0,    /* what the daemon's configuration says */
     HEARTH_VERIFY_NONE = 1,       /* "none": nothing is computed */
@@ -359,6 +361,21 @@ struct hearth_msg_want {
     uint64_t offset, length; /* bytes */
     uint32_t file;           /* its number in the index's files table */
     uint32_t reserved;
+};
+
+/* HISTORY -> PAST*, DONE: loads that have ended, well or not, newest first, all with the request's serial; over
+ * restarts of the daemon where it has a state directory. What found its artifact resident was no load. They are sent as
+ * the client reads. For the daemon's own uid and root: it tells of all users' loads. since 1 */
+struct hearth_msg_history {
+    uint32_t limit; /* how many at most; not 0 */
+    uint32_t reserved;
+    struct hearth_wire_str ref; /* only loads of this reference or id; empty: all */
+};
+
+struct hearth_msg_past {
+    int64_t ended_ns;              /* CLOCK_REALTIME */
+    struct hearth_msg_error error; /* code 0: it ended well */
+    struct hearth_msg_info info;   /* state: RESIDENT or FAILED, as it was then. Last, for it may grow. */
 };
 
 /* STOP -> DONE: the daemon answers, then ends as on SIGTERM. For its own uid and root. since 1 */

@@ -1,31 +1,37 @@
 /* ipc/client/admin.c: looking after a daemon: list, status, evict, stop. */
+#include <string.h>
+
 #include "ipc/client/client.h"
+
+static bool info_take(const struct wire_in *in, const struct hearth_msg_info *m, struct hearth_info *out) {
+    *out = (struct hearth_info){
+        .id = m->id,
+        .state = (enum hearth_state)m->state,
+        .verified = (enum hearth_verified)m->verified,
+        .backing = (enum hearth_backing)m->backing,
+        .flags = m->flags,
+        .bytes = m->bytes,
+        .resident_bytes = m->resident_bytes,
+        .huge_bytes = m->huge_bytes,
+        .bytes_done = m->bytes_done,
+        .from_disk = m->from_disk,
+        .from_page_cache = m->from_page_cache,
+        .from_resident = m->from_resident,
+        .seconds_ns = m->seconds_ns,
+        .n_files = m->n_files,
+        .leases = m->leases,
+        .waits_for = (enum hearth_wait)m->waits_for,
+        .lacks = m->lacks,
+    };
+    for (int i = 0; i < HEARTH_PHASES; i++)
+        out->phases[i] = m->phases[i];
+    return wire_get_str(in, m->ref, out->ref, sizeof(out->ref)) == 0;
+}
 
 bool info_decode(const struct wire_in *in, struct hearth_info *out) {
     struct hearth_msg_info m;
     wire_fixed(in, &m, sizeof(m));
-    *out = (struct hearth_info){
-        .id = m.id,
-        .state = (enum hearth_state)m.state,
-        .verified = (enum hearth_verified)m.verified,
-        .backing = (enum hearth_backing)m.backing,
-        .flags = m.flags,
-        .bytes = m.bytes,
-        .resident_bytes = m.resident_bytes,
-        .huge_bytes = m.huge_bytes,
-        .bytes_done = m.bytes_done,
-        .from_disk = m.from_disk,
-        .from_page_cache = m.from_page_cache,
-        .from_resident = m.from_resident,
-        .seconds_ns = m.seconds_ns,
-        .n_files = m.n_files,
-        .leases = m.leases,
-        .waits_for = (enum hearth_wait)m.waits_for,
-        .lacks = m.lacks,
-    };
-    for (int i = 0; i < HEARTH_PHASES; i++)
-        out->phases[i] = m.phases[i];
-    return wire_get_str(in, m.ref, out->ref, sizeof(out->ref)) == 0;
+    return info_take(in, &m, out);
 }
 
 struct list {
@@ -61,6 +67,42 @@ int hearth_list_of(struct hearth *h, const char *ref, void (*each)(void *user, c
 int hearth_list(struct hearth *h, void (*each)(void *user, const struct hearth_info *info), void *user,
                 uint64_t deadline, struct hearth_error *err) {
     return hearth_list_of(h, "", each, user, deadline, err);
+}
+
+struct retrospect {
+    struct request request;
+    void (*each)(void *user, const struct hearth_past *past);
+    void *user;
+};
+
+static enum taken take_past(struct request *r, const struct wire_in *in, struct fdlist *fds) {
+    struct retrospect *l = (struct retrospect *)r;
+    if (in->header.type != HEARTH_MSG_PAST)
+        return request_take_done(r, in, fds);
+    struct hearth_msg_past m;
+    struct hearth_past past;
+    wire_fixed(in, &m, sizeof(m));
+    past.ended_ns = m.ended_ns;
+    if (!info_take(in, &m.info, &past.info) || wire_take_error(in, &m.error, &past.error) < 0)
+        return TAKEN_WRONG;
+    l->each(l->user, &past);
+    return TAKEN_PART;
+}
+
+int hearth_history(struct hearth *h, const char *ref, uint32_t limit,
+                   void (*each)(void *user, const struct hearth_past *past), void *user, uint64_t deadline,
+                   struct hearth_error *err) {
+    struct retrospect l = {.request.take = take_past, .each = each, .user = user};
+    if (limit == 0 || (ref && strlen(ref) >= HEARTH_REF_MAX))
+        return error_set(err, HEARTH_E_INVALID, "a history needs a limit of at least 1, and a reference below %u bytes",
+                         HEARTH_REF_MAX);
+    int code = request_ready(h, &l.request, deadline, err);
+    if (code)
+        return code;
+    struct hearth_msg_history *m = request_begin(h, &l.request, HEARTH_MSG_HISTORY, sizeof(*m));
+    m->limit = limit;
+    m->ref = wire_put_str(&h->out, ref ? ref : "");
+    return request_call(h, &l.request, deadline, err);
 }
 
 struct status {

@@ -132,6 +132,14 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         ipc_reply_status(p, serial, &m, &(struct ipc_status_texts){.version = "1", .socket = "/s"});
 }
 
+static void on_history(void *user, struct ipc_peer *p, uint32_t serial, const char *ref, uint32_t limit) {
+    const struct hearth_msg_info info = {.id = limit};
+    const struct hearth_error err = {.code = HEARTH_E_IO};
+    (void)user;
+    ipc_reply_past(p, serial, 1, &info, ref, &err);
+    ipc_reply_done(p, serial, 1);
+}
+
 static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
     (void)user;
     if (!later(p, serial))
@@ -161,8 +169,20 @@ static void on_room(void *user, struct ipc_peer *p) {
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
-    static const struct ipc_handler handler = {on_load,   on_watch, on_attach, on_files,  on_detach, on_want, on_list,
-                                               on_status, on_evict, on_stop,   on_cancel, on_gone,   on_room};
+    static const struct ipc_handler handler = {.load = on_load,
+                                               .watch = on_watch,
+                                               .attach = on_attach,
+                                               .files = on_files,
+                                               .detach = on_detach,
+                                               .want = on_want,
+                                               .list = on_list,
+                                               .status = on_status,
+                                               .history = on_history,
+                                               .evict = on_evict,
+                                               .stop = on_stop,
+                                               .cancel = on_cancel,
+                                               .gone = on_gone,
+                                               .room = on_room};
     (void)argc, (void)argv;
     log_init("fuzz", LOG_ERROR);
     must(loop_server_new(&(struct ipc_options){.server_version = "fuzz"}, &handler, NULL, &daemon_.server) == 0);
@@ -179,7 +199,7 @@ static void read_replies(int fd) {
     long n;
     while ((n = fdlist_receive(fd, packet, sizeof(packet), &fds)) > 0) {
         must(wire_open(&in, packet, (size_t)n) == 0);
-        must(in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_STATUS_REPLY);
+        must(in.header.type >= HEARTH_MSG_ERROR && in.header.type <= HEARTH_MSG_PAST);
         must(fds.count == 0 || in.header.type == HEARTH_MSG_ATTACHED || in.header.type == HEARTH_MSG_FDS);
         must(in.header.serial != 0 || in.header.type == HEARTH_MSG_ERROR);
         fdlist_deinit(&fds);

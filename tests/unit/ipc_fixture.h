@@ -219,6 +219,16 @@ static inline void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uin
         ipc_reply_done(p, serial, 1);
 }
 
+static inline void on_history(void *user, struct ipc_peer *p, uint32_t serial, const char *ref, uint32_t limit) {
+    struct fixture *f = user;
+    const struct hearth_msg_info info = {.id = limit, .state = HEARTH_STATE_FAILED};
+    const struct hearth_error err = {.code = HEARTH_E_IO, .offset = 5, .message = "m", .file = "/f", .hint = "h"};
+    if (!take(f, p, serial, HEARTH_MSG_HISTORY))
+        return;
+    ipc_reply_past(p, serial, -1, &info, ref, &err);
+    ipc_reply_done(p, serial, 1);
+}
+
 static inline void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
     struct fixture *f = user;
     if (take(f, p, serial, HEARTH_MSG_STOP))
@@ -247,6 +257,7 @@ static const struct ipc_handler answering UNUSED = {.load = on_load,
                                                     .list = on_list,
                                                     .status = on_status,
                                                     .evict = on_evict,
+                                                    .history = on_history,
                                                     .stop = on_stop,
                                                     .gone = on_gone,
                                                     .room = on_room};
@@ -423,6 +434,12 @@ static inline size_t build(struct fixture *f, enum hearth_msg_type type, uint32_
         m->flags = HEARTH_ATTACH_ALL;
         break;
     }
+    case HEARTH_MSG_HISTORY: {
+        struct hearth_msg_history *m = wire_begin(w, type, serial, sizeof(*m));
+        m->limit = 9;
+        m->ref = wire_put_str(w, "/models/a");
+        break;
+    }
     case HEARTH_MSG_EVICT: {
         struct hearth_msg_evict *m = wire_begin(w, type, serial, sizeof(*m));
         m->id = 77;
@@ -452,6 +469,7 @@ static const struct {
     {HEARTH_MSG_ATTACH, HEARTH_MSG_ATTACHED}, {HEARTH_MSG_FILES, HEARTH_MSG_FDS},
     {HEARTH_MSG_LIST, HEARTH_MSG_DONE},       {HEARTH_MSG_STATUS, HEARTH_MSG_STATUS_REPLY},
     {HEARTH_MSG_EVICT, HEARTH_MSG_DONE},      {HEARTH_MSG_STOP, HEARTH_MSG_DONE},
+    {HEARTH_MSG_HISTORY, HEARTH_MSG_DONE},
 };
 #define N_MESSAGES (sizeof(messages) / sizeof(messages[0]))
 
@@ -480,7 +498,8 @@ static inline bool answered_once(struct fixture *f, int fd, const void *packet, 
             return false;
         }
         assert_int_equal(serial, header.serial);
-        if (type == HEARTH_MSG_PROGRESS || (type == HEARTH_MSG_INFO && header.type == HEARTH_MSG_LIST))
+        if (type == HEARTH_MSG_PROGRESS || type == HEARTH_MSG_PAST ||
+            (type == HEARTH_MSG_INFO && header.type == HEARTH_MSG_LIST))
             continue;
         if (header.type == HEARTH_MSG_HELLO && type == HEARTH_MSG_ERROR) {
             expect_end(f, fd);

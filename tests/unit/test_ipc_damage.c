@@ -23,7 +23,7 @@ static void what_breaks_the_protocol_ends_the_connection(void **state) {
     start(f);
     int fd = -1;
     refused_for(try_packet(f, &fd, true, f->out.buffer, build(f, HEARTH_MSG_STATUS, 0)), "serial");
-    for (unsigned type = HEARTH_MSG_ERROR; type <= HEARTH_MSG_STATUS_REPLY; type++)
+    for (unsigned type = HEARTH_MSG_ERROR; type <= HEARTH_MSG_PAST; type++)
         refused_for(try_packet(f, &fd, true, f->out.buffer, build(f, type, 5)), "replies are for the daemon");
     refused_for(try_packet(f, &fd, true, "", 0), "is empty");
     memset(f->buffer, 0, sizeof(f->buffer));

@@ -67,8 +67,9 @@ static void replies_are_of_the_type_that_the_protocol_names(void **state) {
         int type;
         while ((type = reply(f, fd)) != (int)messages[i].final ||
                (before < 2 && messages[i].request == HEARTH_MSG_LIST))
-            before += type == HEARTH_MSG_INFO || type == HEARTH_MSG_PROGRESS ? 1 : 1000;
-        assert_int_equal(before, messages[i].request == HEARTH_MSG_LIST ? 2 : messages[i].request == HEARTH_MSG_LOAD);
+            before += type == HEARTH_MSG_INFO || type == HEARTH_MSG_PROGRESS || type == HEARTH_MSG_PAST ? 1 : 1000;
+        bool one = messages[i].request == HEARTH_MSG_LOAD || messages[i].request == HEARTH_MSG_HISTORY;
+        assert_int_equal(before, messages[i].request == HEARTH_MSG_LIST ? 2 : one);
         assert_int_equal(f->n_fds, type == HEARTH_MSG_ATTACHED || type == HEARTH_MSG_FDS ? 2 : 0);
         assert_int_equal(reply(f, fd), -EAGAIN);
     }
@@ -103,6 +104,22 @@ static void replies_carry_what_the_daemon_says(void **state) {
     assert_int_equal(reply(f, fd), HEARTH_MSG_DONE);
     wire_fixed(&f->in, &done, sizeof(done));
     assert_int_equal(done.count, 2);
+    struct hearth_msg_past past;
+    struct hearth_error err;
+    ask(f, fd, HEARTH_MSG_HISTORY, 4);
+    assert_int_equal(reply(f, fd), HEARTH_MSG_PAST);
+    wire_fixed(&f->in, &past, sizeof(past));
+    assert_int_equal(past.ended_ns, -1);
+    assert_int_equal(past.info.id, 9);
+    assert_int_equal(wire_get_str(&f->in, past.info.ref, text, sizeof(text)), 0);
+    assert_string_equal(text, "/models/a");
+    assert_int_equal(wire_take_error(&f->in, &past.error, &err), 0);
+    assert_int_equal(err.code, HEARTH_E_IO);
+    assert_int_equal(err.offset, 5);
+    assert_string_equal(err.message, "m");
+    assert_string_equal(err.hint, "h");
+    assert_string_equal(err.found, "");
+    assert_int_equal(reply(f, fd), HEARTH_MSG_DONE);
     ask(f, fd, HEARTH_MSG_STATUS, 3);
     assert_int_equal(reply(f, fd), HEARTH_MSG_STATUS_REPLY);
     wire_fixed(&f->in, &status, sizeof(status));
