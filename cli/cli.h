@@ -42,7 +42,8 @@ struct verb {
 };
 
 extern const struct verb verb_load, verb_ls, verb_status, verb_inspect, verb_attach, verb_cat, verb_evict, verb_stop,
-    verb_run, verb_doctor, verb_top, verb_history, verb_time;
+    verb_run, verb_doctor, verb_top, verb_history, verb_time, verb_wait, verb_cancel, verb_watch, verb_pin, verb_unpin,
+    verb_health;
 
 struct cli {
     const struct verb *verb;
@@ -132,6 +133,18 @@ int cli_list(struct cli *c, struct hearth *h, struct hearth_info **out, size_t *
  * malloc'd. Errors: NOT_FOUND. */
 int cli_lookup(struct cli *c, struct hearth *h, const char *argument, struct hearth_info **out, size_t *n,
                struct hearth_error *err);
+
+/* ---- several.c ---- */
+
+/* What a verb does to each of several artifacts. */
+struct several {
+    const char *done; /* "evicted": begins each line, and is the key of the document's list */
+    bool (*concerns)(const struct hearth_info *a); /* NULL: all that an argument names */
+    const char *concerns_none;                     /* what is wrong where it concerns none of those */
+    int (*act)(struct cli *c, struct hearth *h, struct hearth_info *a, struct hearth_error *err);
+};
+/* Looks all operands up, then does it to each; prints what was done. */
+int cli_several(struct cli *c, const struct several *verb, struct hearth_error *err);
 
 /* ---- reference.c ---- */
 

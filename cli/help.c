@@ -5,8 +5,9 @@
 #include "cli/cli.h"
 
 static const struct verb *const verbs[] = {
-    &verb_load,  &verb_ls,   &verb_status, &verb_inspect, &verb_attach,  &verb_cat,  &verb_run,
-    &verb_evict, &verb_stop, &verb_top,    &verb_doctor,  &verb_history, &verb_time,
+    &verb_load,    &verb_wait,   &verb_cancel, &verb_watch,   &verb_ls,    &verb_status, &verb_health,
+    &verb_inspect, &verb_attach, &verb_cat,    &verb_run,     &verb_evict, &verb_pin,    &verb_unpin,
+    &verb_stop,    &verb_top,    &verb_doctor, &verb_history, &verb_time,
 };
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 

@@ -45,6 +45,11 @@ static void print_table(const struct hearth_info *info) {
     table_cell(t, "artifact");
     table_cell(t, "%s", info->ref);
     table_cell(t, "%s", hearth_state_name(info->state));
+    if (info->state != HEARTH_STATE_RESIDENT) {
+        table_cell(t, "%s, %u file%s, in the background", size, info->n_files, info->n_files == 1 ? "" : "s");
+        table_print(t, 0, stdout);
+        return;
+    }
     if (load_rate(info) > 0)
         table_cell(t, "%s, %u file%s, in %s (%.2f GB/s)", size, info->n_files, info->n_files == 1 ? "" : "s", time,
                    load_rate(info));
@@ -91,17 +96,21 @@ const struct verb verb_load = {
     .name = "load",
     .operands = "REF",
     .summary = "Load an artifact into memory and wait until it is resident",
-    .about = "An artifact that is resident already is rechecked and costs no disk I/O. Starts your own daemon when\n"
-             "none answers. The load ends if this command is interrupted and nobody else waits for it.\n\n"
-             "Digests are taken from SHA256SUMS and NAME.sha256 beside the files, and from --sha256. --verify none\n"
-             "computes nothing, xxh3 records a fast checksum, remembered (the default) computes SHA-256 as well where\n"
-             "a digest is expected, always computes it of every file. What was proven once is matched by its checksum\n"
-             "from then on, as long as the file is the same by its inode, size and times.",
+    .about =
+        "An artifact that is resident already is rechecked and costs no disk I/O. Starts your own daemon when\n"
+        "none answers. The load ends if this command is interrupted and nobody else waits for it. With --no-wait it\n"
+        "goes on in the background, after what others wait for, and takes nothing's place; `hearth wait` waits for\n"
+        "it.\n\n"
+        "Digests are taken from SHA256SUMS and NAME.sha256 beside the files, and from --sha256. --verify none\n"
+        "computes nothing, xxh3 records a fast checksum, remembered (the default) computes SHA-256 as well where\n"
+        "a digest is expected, always computes it of every file. What was proven once is matched by its checksum\n"
+        "from then on, as long as the file is the same by its inode, size and times.",
     .examples = "  hearth load ./all-minilm\n"
+                "  hearth load --no-wait ./all-minilm && hearth wait ./all-minilm\n"
                 "  hearth load --exclude '*.bin' /models/llama\n"
                 "  hearth load --sha256 model.safetensors=$(cut -d' ' -f1 digest) ./model\n"
                 "  hearth load --json /models/llama | jq .gb_per_s\n",
-    .options = OPTIONS_LOAD | OPTION_TRACE,
+    .options = OPTIONS_LOAD | OPTION_TRACE | OPTION_NO_WAIT,
     .operands_min = 1,
     .operands_max = 1,
     .run = load,

@@ -96,6 +96,7 @@ static int load_reference(struct cli *c, struct hearth *h, const char *ref, stru
     if (signals < 0)
         return (int)w->err->code;
     const struct options *o = &c->options;
+    bool unwaited = o->no_wait || (c->verb == &verb_pin && !o->wait);
     struct hearth_load_options options = {
         .verify = o->verify,
         .include = o->include,
@@ -104,6 +105,9 @@ static int load_reference(struct cli *c, struct hearth *h, const char *ref, stru
         .n_exclude = o->n_exclude,
         .digests = o->digests,
         .n_digests = o->n_digests,
+        .no_wait = unwaited,
+        .background = unwaited,
+        .pin = c->verb == &verb_pin,
         .progress = w->progress.shown ? on_progress : NULL,
         .user = w,
     };

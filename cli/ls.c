@@ -25,6 +25,8 @@ static void print_json(const struct hearth_info *all, size_t n) {
         document_number(&j, "leases", all[i].leases);
         json_key(&j, "stale");
         json_bool(&j, all[i].flags & HEARTH_INFO_STALE);
+        json_key(&j, "pinned");
+        json_bool(&j, all[i].flags & HEARTH_INFO_PINNED);
         json_key(&j, "background");
         json_bool(&j, all[i].flags & HEARTH_INFO_BACKGROUND);
         json_key(&j, "waits_for");

@@ -25,6 +25,9 @@ static const struct option_row {
     {OPTION_INTERVAL, 0, "interval", "DURATION", "draw anew so often; default: 1s"},
     {OPTION_TRACE, 0, "trace", "FILE", "write the phases as trace events, for ui.perfetto.dev"},
     {OPTION_LINES, 'n', "lines", "N", "show so many (20)"},
+    {OPTION_NO_WAIT, 0, "no-wait", NULL, "return once the load is under way; it goes on in the background"},
+    {OPTION_WAIT, 0, "wait", NULL, "wait until it is resident"},
+    {OPTION_LIVE, 0, "live", NULL, "ask only whether the daemon answers"},
     {OPTION_PROGRESS, 0, "progress", NULL, "show progress even if stderr is not a terminal"},
     {OPTION_QUIET, 'q', "quiet", NULL, "show neither progress nor notes"},
     {OPTION_SOCKET, 0, "socket", "PATH", "the daemon's socket; default: $HEARTH_SOCKET, the system's, yours"},
@@ -164,6 +167,15 @@ static int apply(struct options *o, unsigned bit, const char *value, struct hear
         return 0;
     case OPTION_PROGRESS:
         o->progress = true;
+        return 0;
+    case OPTION_NO_WAIT:
+        o->no_wait = true;
+        return 0;
+    case OPTION_WAIT:
+        o->wait = true;
+        return 0;
+    case OPTION_LIVE:
+        o->live = true;
         return 0;
     case OPTION_FORCE:
         o->force = true;

@@ -27,6 +27,9 @@ enum {
     OPTION_FORCE = 1u << 11,
     OPTION_TENSORS = 1u << 12,
     OPTION_INTERVAL = 1u << 13,
+    OPTION_NO_WAIT = 1u << 14,
+    OPTION_WAIT = 1u << 15,
+    OPTION_LIVE = 1u << 16,
     OPTION_TRACE = 1u << 20,
     OPTION_LINES = 1u << 21,
 
@@ -39,7 +42,7 @@ enum {
 /* Borrows argv. All zero is a good start; options_free() releases the lists. */
 struct options {
     const char *socket;
-    bool json, help, version, quiet, progress, force, tensors;
+    bool json, help, version, quiet, progress, force, tensors, no_wait, wait, live;
     bool has_timeout;
     uint64_t timeout_ns;
     uint64_t interval_ns; /* 0: not said */

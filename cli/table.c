@@ -57,9 +57,9 @@ void table_size(struct table *t, unsigned long long bytes) {
 }
 
 void table_state(struct table *t, const struct hearth_info *a) {
-    table_cell(t, "%s%s%s%s%s%s", hearth_state_name(a->state), a->waits_for ? " for " : "",
+    table_cell(t, "%s%s%s%s%s%s%s", hearth_state_name(a->state), a->waits_for ? " for " : "",
                a->waits_for ? hearth_wait_name(a->waits_for) : "", a->flags & HEARTH_INFO_STALE ? ", stale" : "",
-               a->flags & HEARTH_INFO_BACKGROUND ? ", background" : "",
+               a->flags & HEARTH_INFO_PINNED ? ", pinned" : "", a->flags & HEARTH_INFO_BACKGROUND ? ", background" : "",
                a->flags & HEARTH_INFO_HELD ? ", held by programs" : "");
 }
 

@@ -150,15 +150,24 @@ int access_path(const struct daemon *d, const char *reference, char out[PATH_MAX
     return 0;
 }
 
-int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, char out[PATH_MAX], const char **root,
-                     struct hearth_error *err) {
-    const struct who *who = access_who(p);
+int access_own_reference(const struct daemon *d, const char *reference, char out[PATH_MAX], const char **root,
+                         struct hearth_error *err) {
     int r = access_path(d, reference, out, err);
     if (r)
         return r;
     const struct source *s = sources_of_path(d->options.sources, out); /* not always the one that was named */
     *root = s ? s->path : NULL;
-    if (!who || (s && source_right(s, who) >= RIGHT_LOAD))
+    return 0;
+}
+
+int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, enum right right, char out[PATH_MAX],
+                     const char **root, struct hearth_error *err) {
+    const struct who *who = access_who(p);
+    int r = access_own_reference(d, reference, out, root, err);
+    if (r)
+        return r;
+    const struct source *s = sources_of_path(d->options.sources, out);
+    if (!who || (s && source_right(s, who) >= right))
         return 0;
-    return s ? lacks_right(d, p, s, RIGHT_LOAD, err) : is_outside(d, p, out, err);
+    return s ? lacks_right(d, p, s, right, err) : is_outside(d, p, out, err);
 }

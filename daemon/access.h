@@ -21,11 +21,14 @@ const char *access_refuses(void *daemon, int fd, struct ipc_cred cred);
 
 /* Makes `out` the absolute path that a reference means. Errors: NOT_FOUND (no source of this name), INVALID. */
 int access_path(const struct daemon *d, const char *reference, char out[PATH_MAX], struct hearth_error *err);
-/* The same if the client may load it. *root: the directory of its
+/* The same if the client has this right there. *root: the directory of its
  * source, that it must not lead out of; NULL: none. It is good for as long as the sources are. Errors: NOT_FOUND,
  * INVALID, DENIED. */
-int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, char out[PATH_MAX], const char **root,
-                     struct hearth_error *err);
+int access_reference(struct daemon *d, struct ipc_peer *p, const char *reference, enum right right, char out[PATH_MAX],
+                     const char **root, struct hearth_error *err);
+/* The same for the daemon's own use. */
+int access_own_reference(const struct daemon *d, const char *reference, char out[PATH_MAX], const char **root,
+                         struct hearth_error *err);
 
 /* Whose what this client loads is: the daemon's own user and root are one, 0. */
 uid_t access_owner(const struct ipc_peer *p);

@@ -1,6 +1,10 @@
 /* daemon/artifacts.c: the table of artifacts, and what is asked of it. See artifacts.h; life.h names the other files.
  */
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <hearth/hearth.h>
 
@@ -46,7 +50,7 @@ bool artifacts_busy(const struct artifacts *a) {
 
 bool artifacts_in_use(const struct artifacts *a) {
     const struct generation *g;
-    if (a->slots.running)
+    if (a->slots.running || pins_any(&a->pins))
         return true;
     TAILQ_FOREACH(g, &a->all, link)
     if (g->state == HEARTH_STATE_RESOLVING || (g->state == HEARTH_STATE_QUEUED && !g->background))
@@ -70,18 +74,27 @@ static void refuse(struct artifacts *a, const struct waiter *request, const stru
     a->o.events.finished(a->o.user, request, g, &err);
 }
 
+/* In the table, RESOLVING. NULL when there is no memory. */
+static struct generation *add(struct artifacts *a, const struct load_spec *spec, uid_t owner, bool background) {
+    struct generation *g = generation_new(new_id(a), spec);
+    if (!g)
+        return NULL;
+    g->artifacts = a;
+    g->background = background;
+    g->owner = owner;
+    g->pinned = pins_has(&a->pins, spec);
+    LIST_INSERT_HEAD(&a->buckets[g->id % BUCKETS], g, bucket);
+    TAILQ_INSERT_TAIL(&a->all, g, link);
+    return g;
+}
+
 void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request) {
     struct hearth_error err = HEARTH_ERROR_INIT;
-    struct generation *g = generation_new(new_id(a), spec);
+    struct generation *g = add(a, spec, request->uid, request->background);
     if (!g) {
         refuse(a, request, NULL);
         return;
     }
-    g->artifacts = a;
-    g->background = request->background;
-    g->owner = request->uid;
-    LIST_INSERT_HEAD(&a->buckets[g->id % BUCKETS], g, bucket);
-    TAILQ_INSERT_TAIL(&a->all, g, link);
     if (!waiting_add(g, request)) {
         refuse(a, request, g);
         life_drop(g);
@@ -97,13 +110,40 @@ void artifacts_watch(struct artifacts *a, struct generation *g, const struct wai
         refuse(a, request, g);
         return;
     }
-    if (!request->background)
-        queue_hasten(g);
     waiting_tell(g, w);
+    if (!request->background) {
+        queue_hasten(g);
+        preload_begin(g);
+    }
     queue_run(a);
 }
 
+void artifacts_watch_all(struct artifacts *a, const struct waiter *request) {
+    struct waiter *w = malloc(sizeof(*w));
+    if (!w) {
+        refuse(a, request, NULL);
+        return;
+    }
+    *w = *request;
+    w->all = true;
+    TAILQ_INSERT_TAIL(&a->watchers, w, link);
+}
+
+/* serial 0: all of the client's; client NULL: everybody's. */
+static void forget_watchers(struct artifacts *a, const void *client, uint32_t serial, const struct hearth_error *why) {
+    for (struct waiter *w = TAILQ_FIRST(&a->watchers), *next; w; w = next) {
+        next = TAILQ_NEXT(w, link);
+        if (client && (w->client != client || (serial && w->serial != serial)))
+            continue;
+        TAILQ_REMOVE(&a->watchers, w, link);
+        if (why)
+            a->o.events.finished(a->o.user, w, NULL, why);
+        free(w);
+    }
+}
+
 void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, const struct hearth_error *why) {
+    forget_watchers(a, client, serial, why);
     for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
         next = TAILQ_NEXT(g, link);
         bool left = false;
@@ -156,12 +196,73 @@ void artifacts_unlease(struct generation *g) {
         return;
     if (life_is_unwanted(g))
         life_abandon(g);
-    else if (g->stale || g->superseded || g->state == HEARTH_STATE_GONE)
+    else if ((g->stale && !g->pinned) || g->superseded || g->state == HEARTH_STATE_GONE)
         life_drop(g);
     else
         residency_touch(g);
     queue_run(a);
 }
+
+/* ---- pins ---- */
+
+int artifacts_preload(struct artifacts *a, const struct load_spec *spec, bool pinned, struct hearth_error *err) {
+    int r = pinned ? pins_put(&a->pins, spec, err) : 0;
+    if (r)
+        return r;
+    struct generation *g = add(a, spec, geteuid(), true);
+    if (!g)
+        return error_set(err, HEARTH_E_NO_MEMORY, "no memory to load %.256s in advance", spec->ref);
+    g->preload = g->keep = true;
+    loop_timer_set(a->o.loop, &a->preload, clock_now());
+    return 0;
+}
+
+/* Pins, or the end of them, as it shows on what is there; `stays` is not dropped. */
+static void mark_pinned(struct artifacts *a, const char *ref, struct generation *stays) {
+    for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
+        next = TAILQ_NEXT(g, link);
+        if (strcmp(g->spec->ref, ref) != 0 || g->ending || g->superseded || g->state == HEARTH_STATE_GONE)
+            continue;
+        g->pinned = pins_has(&a->pins, g->spec) && (!g->stale || g->pinned);
+        if (g->pinned)
+            g->keep = g->state < HEARTH_STATE_RESIDENT;
+        else if (g == stays)
+            g->pinned = false;
+        else
+            life_unpinned(g);
+    }
+}
+
+static void unpin(struct generation *g, struct generation *stays) {
+    struct artifacts *a = g->artifacts;
+    char ref[PATH_MAX];
+    if (!pins_has(&a->pins, g->spec))
+        return;
+    snprintf(ref, sizeof(ref), "%s", g->spec->ref);
+    pins_remove(&a->pins, ref);
+    a->o.events.pinned(a->o.user, g->spec, false);
+    mark_pinned(a, ref, stays);
+}
+
+int artifacts_pin(struct generation *g, struct hearth_error *err) {
+    struct artifacts *a = g->artifacts;
+    if (g->state == HEARTH_STATE_GONE)
+        return waiting_gone(g, err);
+    int r = pins_put(&a->pins, g->spec, err);
+    if (r)
+        return r;
+    a->o.events.pinned(a->o.user, g->spec, true);
+    mark_pinned(a, g->spec->ref, g);
+    return 0;
+}
+
+void artifacts_unpin(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    unpin(g, NULL);
+    queue_run(a);
+}
+
+/* ---- eviction ---- */
 
 /* One that is gone already has no more to lose: it is its holders'. */
 static void evict(struct generation *g) {
@@ -179,6 +280,7 @@ static void evict(struct generation *g) {
 
 void artifacts_evict(struct generation *g, const struct hearth_error *why, const struct waiter *request) {
     struct artifacts *a = g->artifacts;
+    unpin(g, g);
     waiting_finish_all(g, why);
     bool waits = g->resident && !g->leases && waiting_add(g, request);
     evict(g);
@@ -189,6 +291,7 @@ void artifacts_evict(struct generation *g, const struct hearth_error *why, const
 
 void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why) {
     a->ending = true;
+    forget_watchers(a, NULL, 0, why);
     for (struct generation *g = TAILQ_FIRST(&a->all), *next; g; g = next) {
         next = TAILQ_NEXT(g, link);
         if (g->ending)
@@ -211,8 +314,11 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
     a->slots.at_once = options->loads_at_once;
     TAILQ_INIT(&a->all);
     TAILQ_INIT(&a->used);
+    TAILQ_INIT(&a->watchers);
     a->progress = (struct loop_timer){.due = waiting_tick, .user = a};
     a->look_again = (struct loop_timer){.due = queue_look_again, .user = a};
+    pins_init(&a->pins);
+    a->preload = (struct loop_timer){.due = preload_run, .user = a};
     a->held = (struct loop_timer){.due = residency_look, .user = a};
     *out = a;
     return 0;
@@ -227,12 +333,14 @@ void artifacts_tune(struct artifacts *a, unsigned loads_at_once, bool background
 struct artifacts *artifacts_free(struct artifacts *a) {
     if (!a)
         return NULL;
+    forget_watchers(a, NULL, 0, NULL);
     for (struct generation *g; (g = TAILQ_FIRST(&a->all));) {
         if (g->resident)
             a->o.events.dropped(a->o.user, g);
         life_forget(g);
     }
     slots_deinit(&a->slots);
+    pins_deinit(&a->pins);
     free(a);
     return NULL;
 }

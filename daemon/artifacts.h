@@ -24,9 +24,13 @@
  * STREAMED. A load whose index is known can be leased too. It is not cancelled while it is; if it fails, or is evicted
  * by force, its leases stay, on a generation that is FAILED or GONE.
  *
+ * PINNED. What is pinned (daemon/pins.h) is not evicted for others. When it is stale it stays until what is new is
+ * resident. A pinned reference has a generation in the table at any time, a failed one if need be.
+ *
  * FAILED. The last FAILURES_KEPT failed loads can be listed and watched, so that somebody who came back for a load that
  * he left alone learns why it failed. A failure is forgotten when newer ones take its place, when the same reference
- * becomes resident, or by EVICT. A reference that cannot be resolved never had an id, and is not kept.
+ * becomes resident, or by EVICT. What is pinned or preloaded does not count, and is not forgotten for others. A
+ * reference that cannot be resolved never had an id, and is not kept, unless it is preloaded (daemon/preload.c).
  *
  * GONE. A leased generation that is evicted by force cannot be attached any more. It is listed, and charged, until its
  * last lease ends and nobody has any of it open or mapped; the second goes for whatever is dropped
@@ -57,6 +61,8 @@ struct artifacts_events {
     void (*finished)(void *user, const struct waiter *w, const struct generation *g, const struct hearth_error *err);
     /* A load ended well. */
     void (*loaded)(void *user, const struct generation *g);
+    /* It is pinned from now on, or is not. */
+    void (*pinned)(void *user, const struct load_spec *spec, bool pinned);
     /* Its memory is about to go: whoever keeps descriptors of it gives them up. */
     void (*dropped)(void *user, struct generation *g);
     /* A load that clients stream has failed: its leases stay until they end by themselves. */
@@ -90,6 +96,8 @@ struct generation *artifacts_next(struct artifacts *a, const struct generation *
 /* A request, as a waiter to be copied: the fields from client to evicts. Always ends in finished(). */
 void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request);
 void artifacts_watch(struct artifacts *a, struct generation *g, const struct waiter *request);
+/* progress() for each change of any artifact's state, with request->all, until it is forgotten. */
+void artifacts_watch_all(struct artifacts *a, const struct waiter *request);
 /* Ends a client's waiting for one load, or with serial 0 for all that it asked for, and cancels what nobody else waits
  * for. With `why` it is told, else finished() is not called. */
 void artifacts_forget(struct artifacts *a, const void *client, uint32_t serial, const struct hearth_error *why);
@@ -101,8 +109,19 @@ int artifacts_lease_stream(struct generation *g, struct hearth_error *err);
 /* g may be gone afterwards. */
 void artifacts_unlease(struct generation *g);
 
-/* Drops it, leased or not: it is for the caller to have asked whether that is wanted. `why` is for those who wait for
- * its load. The request ends, in finished(), when what nobody else holds of its memory has come back. */
+/* Loads it in the background, in the order of these calls, though nobody asks for it; `pinned`: as artifacts_pin(),
+ * without an event. A failure is kept. Errors: NO_MEMORY. */
+int artifacts_preload(struct artifacts *a, const struct load_spec *spec, bool pinned, struct hearth_error *err);
+
+/* Keeps its files in memory: this generation, and when they change the next one as soon as it is resident. Replaces a
+ * pin on other files of the same reference. Errors: NO_MEMORY, NOT_FOUND (gone). */
+int artifacts_pin(struct generation *g, struct hearth_error *err);
+/* g may be gone afterwards. */
+void artifacts_unpin(struct generation *g);
+
+/* Drops it, leased or not, and with it its pin: it is for the caller to have asked whether that is wanted. `why` is for
+ * those who wait for its load. The request ends, in finished(), when what nobody else holds of its memory has come
+ * back. */
 void artifacts_evict(struct generation *g, const struct hearth_error *why, const struct waiter *request);
 /* Cancels everything under way and drops what can be. `why` is for those who wait. */
 void artifacts_evict_all(struct artifacts *a, const struct hearth_error *why);

@@ -134,7 +134,7 @@ static int set(struct reading *r, const char *name, const char *value, struct he
     bool section = r->section_line > 0;
     int key = section ? source_key(name) : options_key(name);
     unsigned *seen_at = key < 0 ? NULL : section ? &r->section_seen_at[key] : &r->seen_at[key];
-    if (seen_at && *seen_at) {
+    if (seen_at && *seen_at && (section || !options_repeats(name))) {
         error_set(e, HEARTH_E_INVALID, "%s was set before, on line %u", name, *seen_at);
         error_expected(e, "each key once");
         error_found(e, "%s", name);

@@ -8,6 +8,7 @@
 #include "daemon/daemon.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -185,6 +186,41 @@ static int need_proc(struct hearth_error *err) {
     return err ? (int)err->code : HEARTH_E_SYSTEM;
 }
 
+static bool was_there(const struct options *before, const char *ref) {
+    for (size_t i = 0; before && i < before->n_preload; i++)
+        if (strcmp(before->preload[i], ref) == 0)
+            return true;
+    return false;
+}
+
+void daemon_preload(struct daemon *d, const struct options *before) {
+    for (size_t i = 0; i < d->options.n_preload; i++) {
+        struct hearth_error err = HEARTH_ERROR_INIT;
+        struct load_spec spec = {.verify = d->options.verify};
+        char path[PATH_MAX];
+        const char *root = NULL, *ref = d->options.preload[i];
+        if (was_there(before, ref))
+            continue;
+        spec.ref = path;
+        if (access_own_reference(d, ref, path, &root, &err) == 0) {
+            spec.root = (char *)(uintptr_t)root;
+            artifacts_preload(d->artifacts, &spec, false, &err);
+        }
+        if (err.code)
+            log_failure(LOG_WARNING, "a preload cannot be loaded", &err);
+    }
+}
+
+/* On the loop: what earlier runs were told to keep. */
+static void preload_pins(void *user, const struct store_pin *pins, size_t n) {
+    struct daemon *d = user;
+    for (size_t i = 0; i < n && !d->stopping; i++) {
+        struct hearth_error err = HEARTH_ERROR_INIT;
+        if (artifacts_preload(d->artifacts, pins[i].spec, true, &err))
+            log_failure(LOG_WARNING, "a pin cannot be loaded", &err);
+    }
+}
+
 /* The socket is made before any thread is: that sets the umask for a moment. */
 static int start(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
     const struct options *o = &d->options;
@@ -220,6 +256,9 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
     if (d->metrics_fd >= 0 &&
         (r = metrics_server_new(steal_fd(&d->metrics_fd), d->loop, daemon_metrics, d, &d->metrics_server, err)))
         return r;
+    daemon_preload(d, NULL);
+    if (store_pins_load(d->store, preload_pins, d))
+        log_warning("pins of earlier runs cannot be read");
     engine_describe(d->engine, d->reader, sizeof(d->reader), d->backing, sizeof(d->backing));
     return 0;
 }
@@ -238,11 +277,11 @@ int daemon_new(struct command_line *command, const char *socket, int passed, str
     d->start_ns = d->used_ns = clock_now();
     int r = start(d, socket, passed, err);
     if (r) {
-        d->options.sources = NULL; /* still the command's */
+        options_disown(&d->options); /* still the command's */
         daemon_free(d);
         return r;
     }
-    command->options.sources = NULL;
+    options_disown(&command->options);
     d->idle = (struct loop_timer){.due = on_idle, .user = d};
     d->watchdog = (struct loop_timer){.due = on_watchdog, .user = d};
     d->end = (struct loop_timer){.due = on_end, .user = d};

@@ -71,6 +71,8 @@ void generation_info(const struct generation *g, uint64_t now, struct hearth_msg
         out->waits_for = g->waits;
         out->lacks = g->lacks;
     }
+    out->flags |= g->pinned ? HEARTH_INFO_PINNED : 0;
+    out->flags |= g->preload ? HEARTH_INFO_PRELOAD : 0;
     out->flags |= under_way && g->background ? HEARTH_INFO_BACKGROUND : 0;
     out->phases[HEARTH_PHASE_RESOLVE] = g->resolved;
     if (g->load)

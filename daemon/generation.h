@@ -31,6 +31,8 @@ struct waiter {
     bool progress;        /* wants PROGRESS */
     bool no_wait;         /* is answered as soon as the load has its id */
     bool background;      /* is in no hurry: what others wait for goes first */
+    bool pin;             /* wants it pinned */
+    bool all;             /* follows every artifact */
     bool evicts;          /* asked for the eviction: is answered when the memory has come back */
     uint32_t attach;      /* HEARTH_ATTACH_*: wants to attach it as soon as it can be streamed */
     bool shared;          /* found it resident, or joined a load under way */
@@ -64,6 +66,8 @@ struct generation {
     bool retiring;   /* the engine's threads give its memory back */
     bool held;       /* dropped, but clients hold some of it */
     bool keep;       /* it loads on although nobody waits */
+    bool pinned;     /* is not to be evicted */
+    bool preload;    /* nobody asked for it but the configuration, or a pin of an earlier run */
     bool background; /* nobody who is in a hurry waits for it, nor ever has */
     struct load_spec *spec;
     uint64_t start_ns, seconds_ns; /* when it was asked for; how long it took, once it ended */
@@ -90,6 +94,7 @@ struct generation {
     struct resident *resident;    /* RESIDENT, GONE */
     struct retirement retirement; /* dropped; with a resident while clients hold some of it */
     struct hearth_error *reason;  /* FAILED */
+    uint64_t retry_ns;            /* FAILED and preload: when it is tried again; 0: never */
     struct spares spares;         /* RESIDENT, GONE */
 };
 

@@ -57,7 +57,9 @@ extern const struct artifacts_events daemon_answers;
 /* Fills in what changes by the moment. */
 void daemon_metrics(void *daemon, struct metrics *out);
 
-/* daemon.c: begins the end. `why` is for the log. */
+/* daemon.c: loads what the configuration preloads and `before` (or NULL) did not. */
+void daemon_preload(struct daemon *d, const struct options *before);
+/* begins the end. `why` is for the log. */
 void daemon_stop(struct daemon *d, const char *why);
 /* Tells systemd, and sets d->configuration. */
 void daemon_ready(struct daemon *d, const struct hearth_error *mistake);

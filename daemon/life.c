@@ -16,12 +16,14 @@
 static void step(struct generation *g, enum hearth_state to) {
     struct artifacts *a = g->artifacts;
     a->queued += (to == HEARTH_STATE_QUEUED) - (g->state == HEARTH_STATE_QUEUED);
-    a->failures += (to == HEARTH_STATE_FAILED) - (g->state == HEARTH_STATE_FAILED);
     if (g->state == HEARTH_STATE_RESIDENT)
         TAILQ_REMOVE(&a->used, g, used);
     if (to == HEARTH_STATE_RESIDENT)
         TAILQ_INSERT_TAIL(&a->used, g, used);
+    bool news = to != g->state && !(to == HEARTH_STATE_GONE && g->state == HEARTH_STATE_RESOLVING);
     g->state = to;
+    if (news)
+        waiting_announce(g);
 }
 
 /* ---- the end ---- */
@@ -102,19 +104,26 @@ void life_abandon(struct generation *g) {
         g->ending = true;
         return;
     }
-    if (g->state == HEARTH_STATE_RESOLVING)
+    if (g->state == HEARTH_STATE_RESOLVING && g->resolve)
         resolve_drop(g->resolve);
     life_drop(g);
 }
 
-/* Goes with its last lease, at once if it has none. */
+/* Goes with its last lease, at once if it has none; what is pinned and stale, when what is new is resident. */
 static void let_go(struct generation *g, bool *why, const char *said) {
     char id[ID_TEXT_BYTES];
     if (*why)
         return;
     *why = true;
-    log_info("%s %s%s", format_id(g->id, id), said, g->leases ? "" : "; dropped");
-    if (!g->leases)
+    bool goes = !g->leases && !g->pinned;
+    log_info("%s %s%s", format_id(g->id, id), said, goes ? "; dropped" : "");
+    if (goes)
+        life_drop(g);
+}
+
+void life_unpinned(struct generation *g) {
+    g->pinned = false;
+    if (g->state == HEARTH_STATE_RESIDENT && !g->leases && (g->stale || g->superseded))
         life_drop(g);
 }
 
@@ -125,6 +134,19 @@ void life_forget_failure(struct generation *g) {
         life_gone(g);
     else
         life_drop(g);
+}
+
+static void forget_failures(struct artifacts *a) {
+    struct generation *g, *oldest = NULL;
+    unsigned kept = 0;
+    TAILQ_FOREACH(g, &a->all, link) {
+        if (g->state != HEARTH_STATE_FAILED || g->pinned || g->preload)
+            continue;
+        oldest = oldest ? oldest : g;
+        kept++;
+    }
+    if (kept > FAILURES_KEPT)
+        life_forget_failure(oldest);
 }
 
 /* The end of a load, for whoever looks back. */
@@ -154,13 +176,16 @@ void life_failed(struct generation *g, const struct hearth_error *err) {
         return;
     }
     step(g, HEARTH_STATE_FAILED);
-    if (a->failures <= FAILURES_KEPT)
-        return;
-    struct generation *oldest;
-    TAILQ_FOREACH(oldest, &a->all, link)
-    if (oldest->state == HEARTH_STATE_FAILED)
-        break;
-    life_forget_failure(oldest);
+    if (g->preload)
+        preload_failed(g);
+    forget_failures(a);
+}
+
+void life_retry(struct generation *g) {
+    free(steal_ptr(&g->reason));
+    g->retry_ns = 0;
+    g->start_ns = clock_now();
+    step(g, HEARTH_STATE_RESOLVING);
 }
 
 /* What this load has found out, for later ones. What it matched is known already. */
@@ -198,11 +223,17 @@ static void resident(struct generation *g, struct resident *r) {
         next = TAILQ_NEXT(other, link);
         if (other == g || other->ending)
             continue;
-        if (other->state == HEARTH_STATE_FAILED && strcmp(other->spec->ref, g->spec->ref) == 0)
+        bool same_files = load_spec_same_files(other->spec, g->spec);
+        if (other->state == HEARTH_STATE_FAILED && strcmp(other->spec->ref, g->spec->ref) == 0 &&
+            (same_files || !other->pinned))
             life_forget_failure(other);
-        else if (other->state == HEARTH_STATE_RESIDENT && load_spec_same_files(other->spec, g->spec) &&
-                 resident_serves(r, other->resident->artifact, other->spec->verify))
+        else if (other->pinned && other->stale && same_files) /* the pin is on g now */
+            life_unpinned(other);
+        else if (other->state == HEARTH_STATE_RESIDENT && same_files &&
+                 resident_serves(r, other->resident->artifact, other->spec->verify)) {
+            other->pinned = false; /* likewise */
             let_go(other, &other->superseded, "is superseded: its files are resident, verified better");
+        }
     }
 }
 
@@ -363,6 +394,7 @@ static void look_up(struct generation *g) {
 /* The waiters of g, which asked for the same. */
 static void take_over(struct generation *known, struct generation *g) {
     known->stale = false;
+    known->preload |= g->preload;
     if (known->state == HEARTH_STATE_RESIDENT)
         residency_touch(known);
     else if (!g->background)
@@ -382,10 +414,16 @@ void life_resolved(void *user, struct artifact *artifact, struct hearth_span spa
     struct artifacts *a = g->artifacts;
     struct waiter *w, *next;
     g->resolve = NULL;
+    if (g->preload)
+        loop_timer_set(a->o.loop, &a->preload, clock_now()); /* the next one's turn */
     if (err) {
         /* Else it is something inside of it that is missing: what is resident may never have had that. */
         if (err->code == HEARTH_E_NOT_FOUND && strcmp(err->file, g->spec->ref) == 0)
             mark_stale(a, g->spec, NULL);
+        if (g->preload) {
+            life_failed(g, err);
+            return;
+        }
         log_failure(LOG_INFO, "a reference cannot be resolved", err);
         waiting_finish_all(g, err);
         life_drop(g);

@@ -4,6 +4,7 @@
  *     life.c       the steps of an artifact's life, from being resolved to giving its memory back
  *     queue.c      whose turn it is
  *     residency.c  what is in memory, and what may go for something else
+ *     preload.c    what is loaded although nobody has asked
  *     waiting.c    those who wait for a load, and what they are told
  *
  * Thread rule: the event loop's.
@@ -11,6 +12,7 @@
 #pragma once
 
 #include "daemon/artifacts.h"
+#include "daemon/pins.h"
 #include "daemon/slots.h"
 
 #define BUCKETS 256u
@@ -21,13 +23,17 @@ struct artifacts {
     struct artifacts_options o;
     struct bucket buckets[BUCKETS]; /* ids are random: their low bits are the hash */
     TAILQ_HEAD(, generation) all;
+    struct waiters watchers;       /* of all artifacts */
     TAILQ_HEAD(, generation) used; /* residents, the least recently used first */
     struct slots slots;
-    unsigned failures, queued, retiring;
+    struct pins pins;
+    unsigned queued, retiring;
     struct loop_timer progress;
     struct loop_timer look_again; /* at the queue */
     struct loop_timer held;       /* at what clients still hold of what was dropped: off where there is none */
     uint64_t held_wait_ns;        /* until the next look */
+    struct loop_timer preload;
+    uint64_t preloading, preload_next_ns; /* whose turn it is, and until when the next one waits for it */
     bool ending;
 };
 
@@ -40,6 +46,10 @@ void life_resolved(void *generation, struct artifact *artifact, struct hearth_sp
 void life_load(struct generation *g);
 /* It has come to nothing. What is leased keeps its leases. */
 void life_failed(struct generation *g, const struct hearth_error *err);
+/* FAILED to RESOLVING: it is to be tried again. */
+void life_retry(struct generation *g);
+/* What can go now that it is not pinned any more. g may be gone afterwards. */
+void life_unpinned(struct generation *g);
 /* Evicted, and leased: it goes with its last lease. */
 void life_gone(struct generation *g);
 /* The end of its life, whatever it was. g may be gone afterwards. */
@@ -87,6 +97,15 @@ void residency_held(struct generation *g);
 /* loop_timer: looks. */
 void residency_look(void *artifacts);
 
+/* ---- preload.c ---- */
+
+/* Resolves what is to be, and tries again what is to be. loop_timer. */
+void preload_run(void *artifacts);
+/* Somebody waits for it, whose turn has not come: it has. */
+void preload_begin(struct generation *g);
+/* A preload has failed, and is listed so. */
+void preload_failed(struct generation *g);
+
 /* ---- waiting.c ---- */
 
 /* NULL when there is no memory. */
@@ -95,6 +114,8 @@ struct waiter *waiting_add(struct generation *g, const struct waiter *request);
 void waiting_tell(struct generation *g, struct waiter *w);
 void waiting_finish(struct generation *g, struct waiter *w, const struct hearth_error *err);
 void waiting_finish_all(struct generation *g, const struct hearth_error *err);
+/* Tells those who follow all artifacts. */
+void waiting_announce(struct generation *g);
 /* loop_timer: PROGRESS for who wants it. */
 void waiting_tick(void *artifacts);
 /* The error of what was evicted. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,19 @@ static int set_background_evicts(struct options *o, const char *value) {
     return i < 0 ? i : 0;
 }
 
+static int set_preload(struct options *o, const char *value) {
+    if (!value[0] || strlen(value) >= PATH_MAX)
+        return -EINVAL;
+    char **more = reallocarray(o->preload, o->n_preload + 1, sizeof(*more));
+    if (!more)
+        return -ENOMEM;
+    o->preload = more;
+    if (!(more[o->n_preload] = strdup(value)))
+        return -ENOMEM;
+    o->n_preload++;
+    return 0;
+}
+
 static int set_bytes_in_flight(struct options *o, const char *value) {
     uint64_t bytes;
     int r = parse_size(value, &bytes);
@@ -153,6 +167,7 @@ static const struct key {
     {"hash-workers", set_hash_workers, "N", "a number from 1 to 1024", "hashing threads (one a core)"},
     {"bytes-in-flight", set_bytes_in_flight, "SIZE", "a size from 1MiB to 4GiB", "reads under way at once (64MiB)"},
     {"loads-at-once", set_loads_at_once, "N", "a number from 1 to 1024", "artifacts loading side by side (8)"},
+    {"preload", set_preload, "REF", "an absolute path, or SOURCE/PATH", "load this at the start; may be repeated"},
     {"background-evicts", set_background_evicts, "YES|NO", "yes or no",
      "background loads may evict what nobody uses (no)"},
     {"idle-exit", set_idle_exit, "TIME", "a time above 0, as 30m, of 100 years at most",
@@ -163,6 +178,10 @@ static const struct key {
     {"metrics", set_metrics, "WHERE", "the absolute path of a socket, 127.0.0.1:PORT or [::1]:PORT",
      "serve figures for Prometheus (nowhere)"},
 };
+
+bool options_repeats(const char *key) {
+    return strcmp(key, "preload") == 0;
+}
 
 int options_key(const char *key) {
     for (int i = 0; i < OPTIONS_KEYS; i++)
@@ -193,8 +212,18 @@ int options_set(struct options *o, const char *key, const char *value, struct he
     return 0;
 }
 
+void options_disown(struct options *o) {
+    o->sources = NULL;
+    o->preload = NULL;
+    o->n_preload = 0;
+}
+
 void options_deinit(struct options *o) {
-    o->sources = sources_free(o->sources);
+    for (size_t i = 0; i < o->n_preload; i++)
+        free(o->preload[i]);
+    free(o->preload);
+    sources_free(o->sources);
+    options_disown(o);
 }
 
 /* ---- the command line ---- */
@@ -246,7 +275,12 @@ int options_read(const struct command_line *c, struct options *out, struct heart
     out->from_file = applies(c);
     int r = out->from_file ? config_read(c->config, out, NULL, NULL, err) : 0;
     for (int i = 0; i < OPTIONS_KEYS && r == 0; i++)
-        r = c->flags[i] ? options_set(out, keys[i].name, c->flags[i], err) : 0;
+        r = c->flags[i] && !options_repeats(keys[i].name) ? options_set(out, keys[i].name, c->flags[i], err) : 0;
+    for (size_t i = c->n_preload ? 0 : out->n_preload; i < out->n_preload; i++) /* flags beat the file */
+        free(out->preload[i]);
+    out->n_preload = c->n_preload ? 0 : out->n_preload;
+    for (size_t i = 0; i < c->n_preload && r == 0; i++)
+        r = options_set(out, "preload", c->preload[i], err);
     return r;
 }
 
@@ -264,6 +298,17 @@ static int check_config(const char *path) {
     else if (r != HEARTH_E_INVALID)
         print_failure(&err);
     return r ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static bool add_preload(struct command_line *c, const char *ref) {
+    const char **more = reallocarray(c->preload, c->n_preload + 1, sizeof(*more));
+    if (!more) {
+        fprintf(stderr, "hearthd: out of memory\n");
+        return false;
+    }
+    c->preload = more;
+    more[c->n_preload++] = ref;
+    return true;
 }
 
 int command_line_parse(int argc, char *argv[], struct command_line *out) {
@@ -305,6 +350,8 @@ int command_line_parse(int argc, char *argv[], struct command_line *out) {
             return 2;
         default:
             out->flags[c - OPT_KEY] = optarg;
+            if (options_repeats(keys[c - OPT_KEY].name) && !add_preload(out, optarg))
+                return EXIT_FAILURE;
         }
     }
     if (check && optind < argc) /* --check-config FILE: an optional argument of getopt's needs '=' */

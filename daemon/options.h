@@ -29,6 +29,8 @@ struct options {
     uint64_t bytes_in_flight;
     unsigned loads_at_once;
     bool background_evicts;
+    char **preload; /* references, in order; owned */
+    size_t n_preload;
     uint64_t idle_exit_ns;
     enum log_level log_level;
     char metrics[108];       /* where figures are served; "": nowhere */
@@ -37,6 +39,8 @@ struct options {
 };
 /* Frees what they own. May run twice. */
 void options_deinit(struct options *o);
+/* A copy of them owns it now. */
+void options_disown(struct options *o);
 
 #define OPTIONS_DEFAULT \
     { .verify = HEARTH_VERIFY_REMEMBERED, .loads_at_once = 8, .log_level = LOG_INFO }
@@ -44,8 +48,11 @@ void options_deinit(struct options *o);
 /* Sets one key. Errors: NOT_FOUND (no such key), INVALID, with what was expected and found. */
 int options_set(struct options *o, const char *key, const char *value, struct hearth_error *err);
 
+/* It may be set more than once: each time adds to it. */
+bool options_repeats(const char *key);
+
 /* The number of a key in the table (0 .. OPTIONS_KEYS - 1), or -1. */
-#define OPTIONS_KEYS 14
+#define OPTIONS_KEYS 15
 int options_key(const char *key);
 
 /* Told of each mistake in a configuration file. */
@@ -60,8 +67,10 @@ int config_read(const char *path, struct options *o, config_report report, void 
 struct command_line {
     struct options options;
     const char *flags[OPTIONS_KEYS]; /* values of the command line's own; NULL where it says nothing */
-    bool system;                     /* the machine's daemon, not the user's */
-    bool detach;                     /* go to the background once clients can connect */
+    const char **preload;            /* of all flags of this name, which may be repeated; never freed */
+    size_t n_preload;
+    bool system;       /* the machine's daemon, not the user's */
+    bool detach;       /* go to the background once clients can connect */
     char config[4096]; /* the configuration file that applies, whether it is there or not; "": none can be */
     bool config_named; /* on the command line: it must be there */
 };

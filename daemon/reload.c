@@ -94,6 +94,7 @@ static void apply(struct daemon *d, struct options *now) {
     keep_fixed(&was, now);
     d->options = *now;
     *now = (struct options){0};
+    daemon_preload(d, &was);
     options_deinit(&was);
     log_set_level(d->options.log_level);
     if (d->options.budget != was.budget &&

@@ -86,8 +86,9 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
     char path[PATH_MAX];
     const char *root;
     uint64_t id;
+    bool pin = request->flags & HEARTH_LOAD_PIN;
     if (parse_id(request->ref, &id)) { /* as it was asked for the first time, where this request says nothing else */
-        struct generation *g = find(d, p, serial, id, RIGHT_LOAD);
+        struct generation *g = find(d, p, serial, id, pin ? RIGHT_PIN : RIGHT_LOAD);
         if (!g)
             return;
         struct load_spec first = *g->spec;
@@ -97,7 +98,7 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         spec.ref = first.ref;
         spec.root = first.root;
         spec.seen = (struct artifact_seen){0}; /* it is not for a path that it was asked */
-    } else if (access_reference(d, p, request->ref, path, &root, &err)) {
+    } else if (access_reference(d, p, request->ref, pin ? RIGHT_PIN : RIGHT_LOAD, path, &root, &err)) {
         ipc_reply_error(p, serial, &err);
         return;
     } else {
@@ -114,22 +115,27 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
                                  .serial = serial,
                                  .progress = request->flags & HEARTH_LOAD_PROGRESS,
                                  .no_wait = request->flags & HEARTH_LOAD_NO_WAIT,
-                                 .background = request->flags & HEARTH_LOAD_BACKGROUND};
+                                 .background = request->flags & HEARTH_LOAD_BACKGROUND,
+                                 .pin = pin};
         d->used_ns = clock_now();
         artifacts_load(d->artifacts, &spec, &w);
     }
 }
 
-static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     struct daemon *d = user;
-    struct generation *g = find(d, p, serial, id, RIGHT_ATTACH);
-    if (!g)
+    bool only = flags & HEARTH_WATCH_ONLY, all = only && id == 0;
+    struct generation *g = all ? NULL : find(d, p, serial, id, RIGHT_ATTACH);
+    if (!g && !all)
         return;
-    struct client *c = user_of(d, p);
-    if (c)
-        artifacts_watch(d->artifacts, g, &(struct waiter){.client = c, .serial = serial, .progress = true});
-    else
+    struct client *c = only ? client_of(&d->clients, p) : user_of(d, p);
+    const struct waiter w = {.client = c, .serial = serial, .progress = true, .background = only};
+    if (!c)
         reply_no_memory(p, serial);
+    else if (all)
+        artifacts_watch_all(d->artifacts, &w);
+    else
+        artifacts_watch(d->artifacts, g, &w);
 }
 
 static void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -144,7 +150,8 @@ static void on_cancel(void *user, struct ipc_peer *p, uint32_t serial) {
 static void answer_progress(void *user, const struct waiter *w, const struct generation *g) {
     const struct client *c = w->client;
     struct hearth_msg_info info;
-    (void)user;
+    if (w->all && access_right(user, access_who(c->peer), g) < RIGHT_ATTACH)
+        return;
     generation_info_for(g, w, clock_now(), &info);
     ipc_reply_progress(c->peer, w->serial, &info, g->spec->ref);
 }
@@ -183,6 +190,15 @@ static void loaded(void *user, const struct generation *g) {
     log_fields(LOG_INFO, fields, "loaded %s: %s in %s, %.2f GB/s", id, format_size(r->bytes, size, sizeof(size)),
                format_duration(g->seconds_ns, took, sizeof(took)),
                (double)r->bytes / (double)(g->seconds_ns ? g->seconds_ns : 1));
+}
+
+static void pinned(void *user, const struct load_spec *spec, bool now) {
+    struct daemon *d = user;
+    if (now)
+        store_pin_put(d->store, spec->ref, spec);
+    else
+        store_pin_remove(d->store, spec->ref);
+    log_info("%s %s", spec->ref, now ? "is pinned" : "is not pinned any more");
 }
 
 static void dropped(void *user, struct generation *g) {
@@ -351,8 +367,12 @@ static void on_gone(void *user, struct ipc_peer *p) {
     client_free(c);
 }
 
-const struct artifacts_events daemon_answers = {
-    .progress = answer_progress, .finished = answer_finished, .failed = failed, .loaded = loaded, .dropped = dropped};
+const struct artifacts_events daemon_answers = {.progress = answer_progress,
+                                                .finished = answer_finished,
+                                                .failed = failed,
+                                                .loaded = loaded,
+                                                .pinned = pinned,
+                                                .dropped = dropped};
 
 /* ---- list, status ---- */
 
@@ -472,6 +492,7 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         bool gone = g->state == HEARTH_STATE_GONE;
         m.resident_bytes += g->resident || gone ? g->charged.bytes : 0;
         m.held_bytes += gone ? g->charged.bytes : 0;
+        m.pinned_bytes += g->resident && g->pinned ? g->charged.bytes : 0;
         swappable += g->resident ? g->resident->swappable_bytes : 0;
     }
     char swap[64], state[STATE_TEXT_BYTES];
@@ -509,6 +530,21 @@ void daemon_metrics(void *daemon, struct metrics *out) {
 
 /* ---- evict, stop ---- */
 
+/* A pin keeps it, or it was to be cancelled and is not under way. */
+static int refuses_to_go(const struct generation *g, uint32_t flags, struct hearth_error *err) {
+    char id[ID_TEXT_BYTES];
+    format_id(g->id, id);
+    if (flags & HEARTH_EVICT_CANCEL && g->state >= HEARTH_STATE_RESIDENT)
+        return error_set(err, HEARTH_E_BUSY, "artifact %s is %s: there is no load to be cancelled", id,
+                         hearth_state_name(g->state));
+    if (!g->pinned || flags & HEARTH_EVICT_FORCE)
+        return 0;
+    error_set(err, HEARTH_E_BUSY, "artifact %s is pinned", id);
+    error_expected(err, "no pin");
+    error_hint(err, "hearth unpin %s; or evict it with force: then its pin goes, too", id);
+    return HEARTH_E_BUSY;
+}
+
 static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     struct daemon *d = user;
     struct hearth_error err = HEARTH_ERROR_INIT;
@@ -522,6 +558,10 @@ static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
         return;
     }
     format_id(id, text);
+    if (refuses_to_go(g, flags, &err)) {
+        ipc_reply_error(p, serial, &err);
+        return;
+    }
     if (g->leases && !(flags & HEARTH_EVICT_FORCE)) {
         error_set(&err, HEARTH_E_BUSY, "artifact %s is held by %u lease%s", text, g->leases, g->leases > 1 ? "s" : "");
         error_expected(&err, "no leases");
@@ -536,6 +576,22 @@ static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t i
     error_set(&err, HEARTH_E_CANCELLED, "the load was cancelled: artifact %s was evicted by a client (%s)", text,
               client_pid(p, pid));
     artifacts_evict(g, &err, &(struct waiter){.client = c, .serial = serial, .evicts = true});
+}
+
+static void on_pin(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
+    struct daemon *d = user;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct generation *g = find(d, p, serial, id, RIGHT_PIN);
+    if (!g)
+        return;
+    d->used_ns = clock_now();
+    if (flags & HEARTH_PIN_UNPIN)
+        artifacts_unpin(g);
+    else if (artifacts_pin(g, &err)) {
+        ipc_reply_error(p, serial, &err);
+        return;
+    }
+    ipc_reply_done(p, serial, 0);
 }
 
 static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
@@ -565,6 +621,7 @@ const struct ipc_handler daemon_requests = {
     .status = on_status,
     .history = on_history,
     .evict = on_evict,
+    .pin = on_pin,
     .stop = on_stop,
     .cancel = on_cancel,
     .gone = on_gone,

@@ -63,6 +63,8 @@ void residency_look(void *artifacts) {
 static bool may_go(const struct generation *g, const struct generation *for_whom) {
     if (g->state != HEARTH_STATE_RESIDENT || g->leases)
         return false;
+    if (g->pinned) /* what is stale, for what takes its place */
+        return g->stale && load_spec_same_files(g->spec, for_whom->spec);
     return !for_whom->background || g->stale || g->superseded || g->artifacts->o.background_evicts;
 }
 
@@ -75,7 +77,9 @@ struct holdings residency_survey(const struct generation *for_whom, const struct
         struct charge *sum = &h.kept;
         if (g == for_whom || may_go(g, for_whom))
             continue;
-        if (g->state == HEARTH_STATE_GONE && g->ending)
+        if (g->pinned && !g->stale && g->state == HEARTH_STATE_RESIDENT)
+            sum = &h.pinned;
+        else if (g->state == HEARTH_STATE_GONE && g->ending)
             sum = &h.coming;
         else if (g->state < HEARTH_STATE_RESIDENT && !(first && g->number > first->number))
             sum = &h.loading;

@@ -19,6 +19,7 @@ struct waiter *waiting_add(struct generation *g, const struct waiter *request) {
                          .progress = request->progress,
                          .no_wait = request->no_wait,
                          .background = request->background,
+                         .pin = request->pin,
                          .evicts = request->evicts,
                          .attach = request->attach,
                          .start_ns = clock_now()};
@@ -59,6 +60,13 @@ void waiting_finish_all(struct generation *g, const struct hearth_error *err) {
         waiting_finish(g, w, err);
 }
 
+void waiting_announce(struct generation *g) {
+    struct artifacts *a = g->artifacts;
+    struct waiter *w;
+    TAILQ_FOREACH(w, &a->watchers, link)
+    a->o.events.progress(a->o.user, w, g);
+}
+
 int waiting_gone(const struct generation *g, struct hearth_error *err) {
     char id[ID_TEXT_BYTES];
     error_set(err, HEARTH_E_NOT_FOUND, "artifact %s was evicted", format_id(g->id, id));
@@ -69,6 +77,14 @@ int waiting_gone(const struct generation *g, struct hearth_error *err) {
 
 void waiting_tell(struct generation *g, struct waiter *w) {
     struct artifacts *a = g->artifacts;
+    struct hearth_error refused = HEARTH_ERROR_INIT;
+    if (w->pin && g->state >= HEARTH_STATE_QUEUED && g->state <= HEARTH_STATE_RESIDENT) {
+        w->pin = false;
+        if (artifacts_pin(g, &refused)) {
+            waiting_finish(g, w, &refused);
+            return;
+        }
+    }
     if (g->state == HEARTH_STATE_FAILED) {
         waiting_finish(g, w, g->reason);
     } else if (g->state == HEARTH_STATE_RESIDENT) {

@@ -9,7 +9,7 @@
 #include "util/error.h"
 #include "util/text.h"
 
-#define LOAD_FLAGS (HEARTH_LOAD_NO_WAIT | HEARTH_LOAD_PROGRESS | HEARTH_LOAD_BACKGROUND)
+#define LOAD_FLAGS (HEARTH_LOAD_NO_WAIT | HEARTH_LOAD_PROGRESS | HEARTH_LOAD_BACKGROUND | HEARTH_LOAD_PIN)
 
 /* Copies a string into the scratch memory, behind what is there; NULL when it is out of range. All strings of a packet
  * fit, unless they overlap: a packet of 64 KiB may not stand for gigabytes of text. */
@@ -169,6 +169,7 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         struct hearth_msg_status status;
         struct hearth_msg_evict evict;
         struct hearth_msg_stop stop;
+        struct hearth_msg_pin pin;
     } m;
     *why = "a request has flags that do not exist, or a reserved field that is not 0";
     switch (in->header.type) {
@@ -180,7 +181,9 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         return decode_history(p, in, why);
     case HEARTH_MSG_WATCH:
         wire_fixed(in, &m.watch, sizeof(m.watch));
-        h->watch(user, p, serial, m.watch.id);
+        if (m.watch.flags & ~HEARTH_WATCH_ONLY || m.watch.reserved)
+            return false;
+        h->watch(user, p, serial, m.watch.id, m.watch.flags);
         return true;
     case HEARTH_MSG_ATTACH:
         wire_fixed(in, &m.attach, sizeof(m.attach));
@@ -204,9 +207,15 @@ static bool decode_request(struct ipc_peer *p, const struct wire_in *in, const c
         return true;
     case HEARTH_MSG_EVICT:
         wire_fixed(in, &m.evict, sizeof(m.evict));
-        if (m.evict.flags & ~HEARTH_EVICT_FORCE || m.evict.reserved)
+        if (m.evict.flags & ~(HEARTH_EVICT_FORCE | HEARTH_EVICT_CANCEL) || m.evict.reserved)
             return false;
         h->evict(user, p, serial, m.evict.id, m.evict.flags);
+        return true;
+    case HEARTH_MSG_PIN:
+        wire_fixed(in, &m.pin, sizeof(m.pin));
+        if (m.pin.flags & ~HEARTH_PIN_UNPIN || m.pin.reserved)
+            return false;
+        h->pin(user, p, serial, m.pin.id, m.pin.flags);
         return true;
     case HEARTH_MSG_STOP:
         wire_fixed(in, &m.stop, sizeof(m.stop));

@@ -59,7 +59,7 @@ struct ipc_load {
 
 struct ipc_handler {
     void (*load)(void *user, struct ipc_peer *p, uint32_t serial, const struct ipc_load *request);
-    void (*watch)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id);
+    void (*watch)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
     void (*attach)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
     void (*files)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, const uint32_t *files, size_t n);
     void (*detach)(void *user, struct ipc_peer *p, uint64_t id);                    /* has no reply */
@@ -68,6 +68,7 @@ struct ipc_handler {
     void (*status)(void *user, struct ipc_peer *p, uint32_t serial);
     void (*history)(void *user, struct ipc_peer *p, uint32_t serial, const char *ref, uint32_t limit); /* ref: or "" */
     void (*evict)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
+    void (*pin)(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags);
     void (*stop)(void *user, struct ipc_peer *p, uint32_t serial);
     void (*cancel)(void *user, struct ipc_peer *p, uint32_t serial); /* of the request to end; has no reply itself */
     /* The connection has ended: forget every wait and lease of this peer. Called exactly once a peer, never from inside

@@ -172,6 +172,7 @@ struct hearth_load_options {
     enum hearth_verify verify; /* of what has no digest in `digests` */
     bool no_wait;              /* return once the load has begun; it then goes on although nobody waits for it */
     bool background;           /* in no hurry: what others wait for goes first, and no idle artifact has to go for it */
+    bool pin;                  /* keep it in memory, now and after each start of the daemon: see hearth_pin */
     const char *const *include; /* globs against the path inside the artifact */
     size_t n_include;           /* at most HEARTH_LIST_MAX, as each n_ here */
     const char *const *exclude;
@@ -216,11 +217,18 @@ typedef void (*hearth_done)(void *user, const struct hearth_info *info, const st
 HEARTH_API int hearth_load_start(struct hearth *h, const char *ref, const struct hearth_load_options *options,
                                  hearth_done done, void *user, struct hearth_error *err);
 
-/* Follows a load that somebody started, up to its end; of one that is resident it returns at once. `progress` and `out`
- * may be NULL. [asks] Errors: NOT_FOUND (also when it has been evicted), CANCELLED (evicted while it loaded, or the
- * daemon is ending), and those of the load. */
+/* Waits for a load that somebody started, up to its end, and hastens it if it is in the background; of one that is
+ * resident it returns at once. `progress` and `out` may be NULL. [asks] Errors: NOT_FOUND (also when it has been
+ * evicted), CANCELLED (evicted while it loaded, or the daemon is ending), and those of the load. */
 HEARTH_API int hearth_watch(struct hearth *h, uint64_t id, void (*progress)(void *user, const struct hearth_info *info),
                             void *user, uint64_t deadline, struct hearth_info *out, struct hearth_error *err);
+
+/* The same, but it hastens nothing. With id 0 it calls `progress` for each change of any artifact's state, until the
+ * deadline, and returns TIMEOUT then; what this process does not read in time is left out. [asks] Errors: as of
+ * hearth_watch. */
+HEARTH_API int hearth_look_on(struct hearth *h, uint64_t id,
+                              void (*progress)(void *user, const struct hearth_info *info), void *user,
+                              uint64_t deadline, struct hearth_info *out, struct hearth_error *err);
 
 /* ---- attaching ---- */
 
@@ -423,8 +431,19 @@ HEARTH_API int hearth_history(struct hearth *h, const char *ref, uint32_t limit,
 /* Drops an artifact, or cancels its load. Returns when the memory of what nobody else holds has come back. With `force`
  * it goes although it is leased: nobody can attach it any more, and its memory goes with its last holder, for whom this
  * does not wait. Nor does it for a load that it cancels, whose memory goes when its reads have ended. [asks] Errors:
- * BUSY (leased, and not force; err->found names the holders), NOT_FOUND. */
+ * BUSY (leased, and not force; err->found names the holders; or pinned, and not force), NOT_FOUND. */
 HEARTH_API int hearth_evict(struct hearth *h, uint64_t id, bool force, uint64_t deadline, struct hearth_error *err);
+
+/* Cancels a load, whoever waits for it. [asks] Errors: BUSY (it is not under way any more, or it is pinned),
+ * NOT_FOUND. */
+HEARTH_API int hearth_cancel(struct hearth *h, uint64_t id, uint64_t deadline, struct hearth_error *err);
+
+/* Keeps an artifact in memory, now and after each start of the daemon: its reference and the files chosen. It is not
+ * evicted for others, and when its files change on disk it stays until what is new is resident. [asks] Errors:
+ * NOT_FOUND, DENIED (a grant is lacking). */
+HEARTH_API int hearth_pin(struct hearth *h, uint64_t id, uint64_t deadline, struct hearth_error *err);
+/* Ends that. It stays resident until others need its memory. [asks] Errors: as of hearth_pin. */
+HEARTH_API int hearth_unpin(struct hearth *h, uint64_t id, uint64_t deadline, struct hearth_error *err);
 
 /* Asks the daemon to end. Returns when it has said it will. [asks] Errors: DENIED (for root and the daemon's own user
  * only). */

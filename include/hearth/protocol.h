@@ -73,6 +73,7 @@ enum hearth_msg_type {
     HEARTH_MSG_EVICT = 9,
     HEARTH_MSG_STOP = 10,
     HEARTH_MSG_CANCEL = 11,
+    HEARTH_MSG_PIN = 12,
     HEARTH_MSG_HISTORY = 13,
     HEARTH_MSG_WANT = 14,
     /* replies */
@@ -149,9 +150,11 @@ struct hearth_span {
 #define HEARTH_INFO_STALE 1u       /* a file on disk is no longer what was loaded */
 #define HEARTH_INFO_DIRECT_IO 2u   /* the read was O_DIRECT */
 #define HEARTH_INFO_SHARED 4u      /* this request found it resident, or joined a load under way */
+#define HEARTH_INFO_PINNED 8u      /* it is not evicted for others, and is loaded again at the next start */
 #define HEARTH_INFO_BACKGROUND 16u /* it loads in the background: what others wait for goes first */
 #define HEARTH_INFO_HELD 32u       /* it was evicted, and clients still hold memory of it: resident_bytes */
 #define HEARTH_INFO_STREAMS 64u    /* it loads, and what is there already can be used: ATTACH with STREAM */
+#define HEARTH_INFO_PRELOAD 128u   /* nobody asked for it but the configuration, or a pin of an earlier run */
 
 /* What is known of one artifact: fixed struct of PROGRESS and INFO. since 1 */
 struct hearth_msg_info {
@@ -208,7 +211,7 @@ HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_welcome) == 40, "welcome layout");
  * times a second, and only with PROGRESS asked for; the first carries the id. A LOAD ends with CANCEL and with the
  * connection, and with it the load itself when nobody else waits for it. With BACKGROUND it is in no hurry: what others
  * wait for goes before it, and it takes no resident's place; as soon as somebody else waits for the same, it is
- * hastened.
+ * hastened. With PIN it is pinned as soon as its files are known, for which the right to pin is needed: see PIN.
  *
  * Where mounts are not the daemon's, a path may mean another file. So a client that does not know better from WELCOME
  * says which one it sees there, links followed; when the daemon finds another one the answer is ERROR changed. A client
@@ -216,6 +219,7 @@ HEARTH_STATIC_ASSERT(sizeof(struct hearth_msg_welcome) == 40, "welcome layout");
 #define HEARTH_LOAD_NO_WAIT 1u
 #define HEARTH_LOAD_PROGRESS 2u
 #define HEARTH_LOAD_BACKGROUND 4u
+#define HEARTH_LOAD_PIN 8u
 #define HEARTH_SEEN_VALID 1u
 struct hearth_msg_load {
     uint32_t flags;                   /* HEARTH_LOAD_* */
@@ -236,9 +240,15 @@ struct hearth_wire_digest {
     uint8_t sha256[32];          /* what its content must hash to */
 };
 
-/* WATCH -> PROGRESS*, INFO: follows a load that somebody started. since 1 */
+/* WATCH -> PROGRESS*, INFO: follows a load that somebody started, which is hastened by that as by a LOAD; with ONLY it
+ * is not. With ONLY and the id 0 it follows all artifacts: one PROGRESS for each change of a state (the state gone: it
+ * is listed no more, or only as held), until it is cancelled. Those that the client does not read in time are left out.
+ * since 1 */
+#define HEARTH_WATCH_ONLY 1u
 struct hearth_msg_watch {
     uint64_t id;
+    uint32_t flags; /* HEARTH_WATCH_* */
+    uint32_t reserved;
 };
 
 /* ATTACH -> ATTACHED. Takes a lease on a resident artifact; touches no storage. The reply carries the index's
@@ -337,9 +347,12 @@ struct hearth_msg_status_reply {
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with
  * leases is refused as busy, its holders named, unless FORCE: then it can be attached no more, and its memory goes with
- * its last holder. A load under way is cancelled, and its memory goes when its reads have ended. DONE comes when the
- * memory that nobody else holds has come back: at once where there is a lease or the load was under way. since 1 */
+ * its last holder. So is one that is pinned; by FORCE the pin goes with it. With CANCEL nothing but a load under way is
+ * dropped: what is resident is refused. A load under way is cancelled, and its memory goes when its reads have ended.
+ * DONE comes when the memory that nobody else holds has come back: at once where there is a lease or the load was under
+ * way. since 1 */
 #define HEARTH_EVICT_FORCE 1u
+#define HEARTH_EVICT_CANCEL 2u
 struct hearth_msg_evict {
     uint64_t id;
     uint32_t flags; /* HEARTH_EVICT_* */
@@ -376,6 +389,16 @@ struct hearth_msg_past {
     int64_t ended_ns;              /* CLOCK_REALTIME */
     struct hearth_msg_error error; /* code 0: it ended well */
     struct hearth_msg_info info;   /* state: RESIDENT or FAILED, as it was then. Last, for it may grow. */
+};
+
+/* PIN -> DONE. Keeps an artifact from being evicted, and has it loaded at every start, until it is unpinned: its
+ * reference and the files chosen, not this state of them. When they change on disk, what is resident stays until what
+ * is new is resident. since 1 */
+#define HEARTH_PIN_UNPIN 1u
+struct hearth_msg_pin {
+    uint64_t id;
+    uint32_t flags; /* HEARTH_PIN_* */
+    uint32_t reserved;
 };
 
 /* STOP -> DONE: the daemon answers, then ends as on SIGTERM. For its own uid and root. since 1 */

@@ -151,15 +151,42 @@ int hearth_get_status(struct hearth *h, uint64_t deadline, struct hearth_status 
     return request_call(h, &status.request, deadline, err);
 }
 
-int hearth_evict(struct hearth *h, uint64_t id, bool force, uint64_t deadline, struct hearth_error *err) {
+static int evict(struct hearth *h, uint64_t id, uint32_t flags, uint64_t deadline, struct hearth_error *err) {
     struct request r = {.take = request_take_done};
     int code = request_ready(h, &r, deadline, err);
     if (code)
         return code;
     struct hearth_msg_evict *m = request_begin(h, &r, HEARTH_MSG_EVICT, sizeof(*m));
     m->id = id;
-    m->flags = force ? HEARTH_EVICT_FORCE : 0;
+    m->flags = flags;
     return request_call(h, &r, deadline, err);
+}
+
+int hearth_evict(struct hearth *h, uint64_t id, bool force, uint64_t deadline, struct hearth_error *err) {
+    return evict(h, id, force ? HEARTH_EVICT_FORCE : 0, deadline, err);
+}
+
+int hearth_cancel(struct hearth *h, uint64_t id, uint64_t deadline, struct hearth_error *err) {
+    return evict(h, id, HEARTH_EVICT_CANCEL, deadline, err);
+}
+
+static int pin(struct hearth *h, uint64_t id, uint32_t flags, uint64_t deadline, struct hearth_error *err) {
+    struct request r = {.take = request_take_done};
+    int code = request_ready(h, &r, deadline, err);
+    if (code)
+        return code;
+    struct hearth_msg_pin *m = request_begin(h, &r, HEARTH_MSG_PIN, sizeof(*m));
+    m->id = id;
+    m->flags = flags;
+    return request_call(h, &r, deadline, err);
+}
+
+int hearth_pin(struct hearth *h, uint64_t id, uint64_t deadline, struct hearth_error *err) {
+    return pin(h, id, 0, deadline, err);
+}
+
+int hearth_unpin(struct hearth *h, uint64_t id, uint64_t deadline, struct hearth_error *err) {
+    return pin(h, id, HEARTH_PIN_UNPIN, deadline, err);
 }
 
 int hearth_stop(struct hearth *h, uint64_t deadline, struct hearth_error *err) {

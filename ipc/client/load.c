@@ -98,7 +98,7 @@ static int build_load(struct hearth *h, struct load *load, const char *ref, cons
     load->progress_user = o->user;
     struct hearth_msg_load *m = request_begin(h, &load->request, HEARTH_MSG_LOAD, sizeof(*m));
     m->flags = (o->no_wait ? HEARTH_LOAD_NO_WAIT : 0) | (o->progress ? HEARTH_LOAD_PROGRESS : 0) |
-               (o->background ? HEARTH_LOAD_BACKGROUND : 0);
+               (o->background ? HEARTH_LOAD_BACKGROUND : 0) | (o->pin ? HEARTH_LOAD_PIN : 0);
     m->verify = o->verify;
     tell_seen(h, ref, m);
     m->ref = wire_put_str(&h->out, ref);
@@ -147,8 +147,9 @@ int hearth_load_start(struct hearth *h, const char *ref, const struct hearth_loa
     return code;
 }
 
-int hearth_watch(struct hearth *h, uint64_t id, void (*progress)(void *user, const struct hearth_info *info),
-                 void *user, uint64_t deadline, struct hearth_info *out, struct hearth_error *err) {
+static int watch(struct hearth *h, uint64_t id, uint32_t flags,
+                 void (*progress)(void *user, const struct hearth_info *info), void *user, uint64_t deadline,
+                 struct hearth_info *out, struct hearth_error *err) {
     struct load load = {
         .request = {.take = take_info, .cancellable = true}, .progress = progress, .progress_user = user};
     int code = request_ready(h, &load.request, deadline, err);
@@ -156,8 +157,19 @@ int hearth_watch(struct hearth *h, uint64_t id, void (*progress)(void *user, con
         return code;
     struct hearth_msg_watch *m = request_begin(h, &load.request, HEARTH_MSG_WATCH, sizeof(*m));
     m->id = id;
+    m->flags = flags;
     code = request_call(h, &load.request, deadline, err);
     if (code == 0 && out)
         *out = load.info;
     return code;
+}
+
+int hearth_watch(struct hearth *h, uint64_t id, void (*progress)(void *user, const struct hearth_info *info),
+                 void *user, uint64_t deadline, struct hearth_info *out, struct hearth_error *err) {
+    return watch(h, id, 0, progress, user, deadline, out, err);
+}
+
+int hearth_look_on(struct hearth *h, uint64_t id, void (*progress)(void *user, const struct hearth_info *info),
+                   void *user, uint64_t deadline, struct hearth_info *out, struct hearth_error *err) {
+    return watch(h, id, HEARTH_WATCH_ONLY, progress, user, deadline, out, err);
 }

@@ -70,8 +70,9 @@ static void on_load(void *user, struct ipc_peer *p, uint32_t serial, const struc
         ipc_reply_info(p, serial, &info, l->ref);
 }
 
-static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+static void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     (void)user, (void)id;
+    must((flags & ~HEARTH_WATCH_ONLY) == 0);
     if (!later(p, serial))
         ipc_reply_info(p, serial, &info, "/a");
 }
@@ -148,7 +149,13 @@ static void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
 
 static void on_evict(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     (void)id;
-    must((flags & ~HEARTH_EVICT_FORCE) == 0);
+    must((flags & ~(HEARTH_EVICT_FORCE | HEARTH_EVICT_CANCEL)) == 0);
+    on_stop(user, p, serial);
+}
+
+static void on_pin(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
+    (void)id;
+    must((flags & ~HEARTH_PIN_UNPIN) == 0);
     on_stop(user, p, serial);
 }
 
@@ -179,6 +186,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
                                                .status = on_status,
                                                .history = on_history,
                                                .evict = on_evict,
+                                               .pin = on_pin,
                                                .stop = on_stop,
                                                .cancel = on_cancel,
                                                .gone = on_gone,

@@ -101,7 +101,8 @@ def bad(tmp_path):
 
 # ---- help and usage ----
 
-VERBS = ["load", "ls", "status", "inspect", "attach", "cat", "evict", "stop", "run"]
+VERBS = ["load", "ls", "status", "inspect", "attach", "cat", "evict", "stop", "run", "wait", "cancel", "watch",
+         "pin", "unpin", "health"]
 
 
 def test_every_verb_has_help_with_examples(alone):

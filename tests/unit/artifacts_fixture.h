@@ -198,6 +198,13 @@ static void on_loaded(void *user, const struct generation *g) {
     assert_int_equal(g->state, HEARTH_STATE_RESIDENT);
 }
 
+static unsigned n_pinned, n_unpinned;
+
+static void on_pinned(void *user, const struct load_spec *spec, bool pinned) {
+    (void)user, (void)spec;
+    *(pinned ? &n_pinned : &n_unpinned) += 1;
+}
+
 static void on_dropped(void *user, struct generation *g) {
     (void)user;
     assert_non_null(g->resident);
@@ -221,7 +228,7 @@ static int start(void **state) {
     policy = HEARTH_VERIFY_XXH3;
     missing = inside = endless = false;
     begun = called_off = 0;
-    n_loads = n_freed = n_dropped = n_failed = n_residents = n_retired = 0;
+    n_pinned = n_unpinned = n_loads = n_freed = n_dropped = n_failed = n_residents = n_retired = 0;
     memset(answers, 0, sizeof(answers));
     budget = (struct budget){.limit = {.bytes = 8 * FILE_BYTES, .fds = 1000}, .huge_page = 2 << 20};
     if (loop_new(&loop, NULL) || resolver_new(loop, &resolver, NULL))
@@ -231,7 +238,7 @@ static int start(void **state) {
         .resolver = resolver,
         .budget = &budget,
         .loads_at_once = 2,
-        .events = {on_progress, on_finished, on_loaded, on_dropped, on_failed},
+        .events = {on_progress, on_finished, on_loaded, on_pinned, on_dropped, on_failed},
     };
     return artifacts_new(&options, &artifacts, NULL);
 }
@@ -315,4 +322,10 @@ static unsigned count(void) {
     for (struct generation *g = NULL; (g = artifacts_next(artifacts, g));)
         n++;
     return n;
+}
+
+static inline void wait_for_count(const atomic_uint *count, unsigned n) {
+    for (unsigned ms = 0; *count < n && ms < 30000; ms++)
+        usleep(1000);
+    assert_int_equal(*count, n);
 }

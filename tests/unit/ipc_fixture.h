@@ -111,10 +111,11 @@ static inline void on_load(void *user, struct ipc_peer *p, uint32_t serial, cons
     ipc_reply_info(p, serial, &info, request->ref);
 }
 
-static inline void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id) {
+static inline void on_watch(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
     struct fixture *f = user;
     const struct hearth_msg_info info = {.id = id, .state = HEARTH_STATE_LOADING};
     f->id = id;
+    f->flags = flags;
     if (take(f, p, serial, HEARTH_MSG_WATCH))
         ipc_reply_info(p, serial, &info, f->ref);
 }
@@ -229,6 +230,14 @@ static inline void on_history(void *user, struct ipc_peer *p, uint32_t serial, c
     ipc_reply_done(p, serial, 1);
 }
 
+static inline void on_pin(void *user, struct ipc_peer *p, uint32_t serial, uint64_t id, uint32_t flags) {
+    struct fixture *f = user;
+    f->id = id;
+    f->flags = flags;
+    if (take(f, p, serial, HEARTH_MSG_PIN))
+        ipc_reply_done(p, serial, 0);
+}
+
 static inline void on_stop(void *user, struct ipc_peer *p, uint32_t serial) {
     struct fixture *f = user;
     if (take(f, p, serial, HEARTH_MSG_STOP))
@@ -258,6 +267,7 @@ static const struct ipc_handler answering UNUSED = {.load = on_load,
                                                     .status = on_status,
                                                     .evict = on_evict,
                                                     .history = on_history,
+                                                    .pin = on_pin,
                                                     .stop = on_stop,
                                                     .gone = on_gone,
                                                     .room = on_room};
@@ -434,6 +444,18 @@ static inline size_t build(struct fixture *f, enum hearth_msg_type type, uint32_
         m->flags = HEARTH_ATTACH_ALL;
         break;
     }
+    case HEARTH_MSG_PIN: {
+        struct hearth_msg_pin *m = wire_begin(w, type, serial, sizeof(*m));
+        m->id = 77;
+        m->flags = HEARTH_PIN_UNPIN;
+        break;
+    }
+    case HEARTH_MSG_WATCH: {
+        struct hearth_msg_watch *m = wire_begin(w, type, serial, sizeof(*m));
+        m->id = 77;
+        m->flags = HEARTH_WATCH_ONLY;
+        break;
+    }
     case HEARTH_MSG_HISTORY: {
         struct hearth_msg_history *m = wire_begin(w, type, serial, sizeof(*m));
         m->limit = 9;
@@ -448,7 +470,7 @@ static inline size_t build(struct fixture *f, enum hearth_msg_type type, uint32_
     }
     default: { /* an id, or 8 bytes of zeros */
         uint64_t *id = wire_begin(w, type, serial, sizeof(*id));
-        *id = type == HEARTH_MSG_WATCH || type == HEARTH_MSG_DETACH ? 77 : 0;
+        *id = type == HEARTH_MSG_DETACH ? 77 : 0;
         break;
     }
     }
@@ -468,8 +490,8 @@ static const struct {
     {HEARTH_MSG_LOAD, HEARTH_MSG_INFO},       {HEARTH_MSG_WATCH, HEARTH_MSG_INFO},
     {HEARTH_MSG_ATTACH, HEARTH_MSG_ATTACHED}, {HEARTH_MSG_FILES, HEARTH_MSG_FDS},
     {HEARTH_MSG_LIST, HEARTH_MSG_DONE},       {HEARTH_MSG_STATUS, HEARTH_MSG_STATUS_REPLY},
+    {HEARTH_MSG_HISTORY, HEARTH_MSG_DONE},    {HEARTH_MSG_PIN, HEARTH_MSG_DONE},
     {HEARTH_MSG_EVICT, HEARTH_MSG_DONE},      {HEARTH_MSG_STOP, HEARTH_MSG_DONE},
-    {HEARTH_MSG_HISTORY, HEARTH_MSG_DONE},
 };
 #define N_MESSAGES (sizeof(messages) / sizeof(messages[0]))
 

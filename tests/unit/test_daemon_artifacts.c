@@ -43,21 +43,15 @@ static void the_same_files_are_loaded_once(void **state) {
     assert_int_equal(count(), 1);
 }
 
-static void wait_for(const atomic_uint *count, unsigned n) {
-    for (unsigned ms = 0; *count < n && ms < 30000; ms++)
-        usleep(1000);
-    assert_int_equal(*count, n);
-}
-
 static void a_resolve_that_nobody_waits_for_is_called_off(void **state) {
     (void)state;
     endless = true;
     ask_as(&client_a, "/m", 1, false);
     ask_as(&client_b, "/m", 2, false);
-    wait_for(&begun, 1);
+    wait_for_count(&begun, 1);
     artifacts_forget(artifacts, &client_a, 0, NULL);
     endless = false;
-    wait_for(&called_off, 1);
+    wait_for_count(&called_off, 1);
     settle(); /* the other's, which waited its turn */
     assert_int_equal(begun, 2);
     assert_int_equal(answers[1].finished, 0);

@@ -236,13 +236,13 @@ static void a_list_beyond_the_bound_is_refused_though_it_fits(void **state) {
 /* Later versions may give them a meaning; today's daemon must not take such a request for one it knows. */
 static void unknown_flags_and_reserved_fields_are_refused(void **state) {
     struct fixture *f = *state;
-    const enum hearth_msg_type types[] = {HEARTH_MSG_ATTACH, HEARTH_MSG_EVICT, HEARTH_MSG_LIST, HEARTH_MSG_STATUS,
-                                          HEARTH_MSG_STOP};
+    const enum hearth_msg_type types[] = {HEARTH_MSG_ATTACH, HEARTH_MSG_EVICT,  HEARTH_MSG_PIN, HEARTH_MSG_WATCH,
+                                          HEARTH_MSG_LIST,   HEARTH_MSG_STATUS, HEARTH_MSG_STOP};
     int fd = -1;
     start(f);
     for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         for (unsigned reserved = 0; reserved < 2; reserved++) {
-            size_t bytes = build(f, types[i], 3), flags = sizeof(struct hearth_msg) + (i < 2 ? sizeof(uint64_t) : 0);
+            size_t bytes = build(f, types[i], 3), flags = sizeof(struct hearth_msg) + (i < 4 ? sizeof(uint64_t) : 0);
             f->out.buffer[flags + 4 * reserved] |= 0x80;
             refused_for(try_packet(f, &fd, true, f->out.buffer, bytes), reserved ? "reserved" : "flags");
         }
