@@ -31,10 +31,11 @@ def threads(pid):
 
 
 def holdings(daemon):
-    """All that can leak and be counted; inode numbers differ from run to run."""
+    """All that can leak and be counted; inode numbers differ from run to run. What is open below the state directory
+    comes and goes with what its thread writes."""
     maps = pathlib.Path(f"/proc/{daemon.pid}/maps").read_text()
     return {
-        "fds": sorted(name.split(":")[0] for name in daemon.fds()),
+        "fds": sorted(name.split(":")[0] for name in daemon.fds() if "/.local/state/hearth" not in name),
         "threads": threads(daemon.pid),
         "children": len(children_of(daemon.pid)),
         "mapped blobs": maps.count("/memfd:"),
