@@ -43,6 +43,24 @@ static int watch(struct reserve *r, const char *path) {
     return steal_fd(&fd);
 }
 
+struct limits {
+    uint64_t machine, group;
+};
+
+static void take_limit(void *user, const struct memory_limit *m) {
+    struct limits *l = user;
+    if (m->of_machine)
+        l->machine = m->limit;
+    else if (m->limit < l->group)
+        l->group = m->limit;
+}
+
+/* Whether a control group bounds what we and our neighbours in it may have. */
+static bool is_limited(const char *root) {
+    struct limits l = {.group = UINT64_MAX};
+    return memory_limit_each(root, take_limit, &l, NULL) == 0 && l.group < l.machine;
+}
+
 /* The machine's file tells of every group's waiting; where it is hidden, that of the own group may not be. */
 static void listen_for_pressure(struct reserve *r) {
     char path[PATH_MAX];
@@ -50,7 +68,10 @@ static void listen_for_pressure(struct reserve *r) {
     r->pressure = watch(r, path);
     if (r->pressure < 0 && memory_group_file(r->root, "memory.pressure", path, sizeof(path)))
         r->pressure = watch(r, path);
-    if (r->pressure < 0) {
+    if (r->pressure >= 0 && is_limited(r->root)) {
+        /* At a group's limit the kernel kills before anybody has waited for long. */
+        engine_look_for_pressure(r->engine);
+    } else if (r->pressure < 0) {
         log_info("the kernel tells nothing of memory pressure here: looking at what is available every two seconds");
         engine_look_for_pressure(r->engine);
     }

@@ -3,7 +3,8 @@
  * The engine holds it (loader/hold.h); this says how much: as much as is configured, as far as the budget has room
  * beside what artifacts have been charged. So hearthd is never larger for it than its budget says, and nothing is
  * counted twice. And it passes on the kernel's word of pressure (PSI): a task of the machine has waited for memory for
- * a tenth of a second within two. The kernel sends none while there is none, so that an idle daemon sleeps.
+ * a tenth of a second within two. The kernel sends none while there is none, so that an idle daemon sleeps. Where it
+ * never sends any, and where a control group has a limit, the engine looks at what is available from time to time.
  *
  * Thread rule: the event loop's.
  */

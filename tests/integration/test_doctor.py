@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import socket
+import subprocess
 
 import pytest
 from test_cli import Cli, cli, validate  # noqa: F401
@@ -136,6 +137,16 @@ def test_it_works_without_a_home(alone):
     env = {k: v for k, v in alone.env.items() if k != "HOME"}
     bare = Cli(pathlib.Path(alone.program).parent, env)
     assert finding(examine(bare), "state directory")["level"] == "warning"
+
+
+def test_a_refused_io_uring_is_told(alone, bin_dir):
+    refused = bin_dir.parent / "tests" / "hearth-no-io-uring"
+    if not refused.exists():
+        pytest.skip("the helper that refuses io_uring is not built")
+    done = subprocess.run([refused, alone.program, "doctor", "--json"], env=alone.env, capture_output=True)
+    assert done.returncode == 0
+    found = finding(json.loads(done.stdout), "io_uring")
+    assert found["level"] == "note" and "seccomp" in found["found"] and "--security-opt" in found["mend"]
 
 
 def test_few_descriptors_are_told(alone, bin_dir):

@@ -19,8 +19,8 @@ CHUNK = 8 * MIB
 def reserved(bin_dir, make_daemon):
     """A daemon with these flags, and what `hearth status` says of it."""
 
-    def make(*flags):
-        daemon = make_daemon(*flags)
+    def make(*flags, **keywords):
+        daemon = make_daemon(*flags, **keywords)
         cli = Cli(bin_dir, {**daemon.env, "HEARTH_AUTOSTART": "0"})
 
         def status():
@@ -132,25 +132,41 @@ while time.monotonic() < end:  # more than the group may hold: each page is read
 
 
 @pytest.fixture
-def small_group(request):
-    """A control group that may hold 16 MiB: what it does not have room for, its processes wait for."""
-    name = f"hearth-test-{os.getpid()}"
-    for base, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
-        group = pathlib.Path(base) / name
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        request.addfinalizer(group.rmdir)
-        try:
-            (group / limit).write_text(str(16 * MIB))
-            return group
-        except OSError:
-            continue
-    pytest.skip("no control group of memory can be made here")
+def make_group(request):
+    """A function that makes a control group of memory with this limit."""
+
+    def make(size):
+        for base, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            group = pathlib.Path(base) / f"hearth-test-{os.getpid()}"
+            try:
+                group.mkdir()
+            except OSError:
+                continue
+            request.addfinalizer(lambda: wait_until(lambda: removed(group), "the control group is empty"))
+            try:
+                (group / limit).write_text(str(size))
+                return group
+            except OSError:
+                continue
+        pytest.skip("no control group of memory can be made here")
+
+    return make
 
 
-def test_it_is_given_back_under_pressure_and_not_filled_at_once(reserved, small_group, tmp_path):
+def removed(group):
+    try:
+        group.rmdir()
+        return True
+    except OSError:
+        return False
+
+
+def entering(group):
+    return lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def test_it_is_given_back_under_pressure_and_not_filled_at_once(make_group, reserved, tmp_path):
+    small_group = make_group(16 * MIB)  # what it has no room for, its processes wait for
     daemon, cli, status = reserved("--reserve", "64MiB")
     wait_held(status, 64 * MIB)
     if "/proc/pressure/memory" not in "".join(daemon.fds()):
@@ -162,7 +178,7 @@ def test_it_is_given_back_under_pressure_and_not_filled_at_once(reserved, small_
         os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # whoever reads it first is charged for it
     press = subprocess.Popen(
         [sys.executable, "-c", PRESS, path, str(64 * MIB), "10"],
-        preexec_fn=lambda: (small_group / "cgroup.procs").write_text(str(os.getpid())),
+        preexec_fn=entering(small_group),
     )
     try:
         wait_until(lambda: status()["reserve_held_bytes"] == 0 or press.poll() is not None, "it is given back", 30)
@@ -174,3 +190,33 @@ def test_it_is_given_back_under_pressure_and_not_filled_at_once(reserved, small_
     assert "memory is short" in daemon.log()
     time.sleep(0.5)
     assert status()["reserve_held_bytes"] == 0
+
+
+FILL = """
+import sys, time
+usage, limit = sys.argv[1], int(sys.argv[2])
+held = []
+while True:
+    if int(open(usage).read()) < limit:
+        held.append(b"x" * (2 << 20))
+    else:
+        time.sleep(0.01)
+"""
+
+
+def test_it_is_given_back_before_its_group_is_full(make_group, reserved, sanitizer):
+    """Where nobody waits for memory before the kernel kills: a group without any file cache."""
+    if sanitizer:
+        pytest.skip("a sanitizer's own memory does not fit into the group")
+    size = 256 * MIB
+    group = make_group(size)
+    daemon, cli, status = reserved("--reserve", "64MiB", preexec=entering(group))
+    wait_held(status, 64 * MIB)
+    usage = next(f for f in (group / "memory.usage_in_bytes", group / "memory.current") if f.exists())
+    fill = subprocess.Popen([sys.executable, "-c", FILL, usage, str(size - 12 * MIB)], preexec_fn=entering(group))
+    try:
+        wait_held(status, 0)
+        assert fill.poll() is None and daemon.process.poll() is None
+    finally:
+        fill.kill()
+        fill.wait()
