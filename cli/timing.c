@@ -8,6 +8,7 @@
 
 /* A disk that is kept busy for so much of the time is what holds a load up. */
 #define BUSY_SHARE 0.9
+#define FASTER 1.1 /* beyond what two measurements of one disk differ by */
 
 const char *holdup_name(enum holdup h) {
     static const char *const names[] = {"nothing", "page_cache", "disk",    "unknown", "opening",
@@ -82,8 +83,13 @@ void timing_judge(const struct hearth_info *load, const struct disk_rate *disk, 
     v->of_limit = (double)disk_ns / (double)load->seconds_ns;
     if (v->of_limit >= BUSY_SHARE) {
         v->holdup = HOLDUP_DISK;
-        snprintf(v->sentence, sizeof(v->sentence), "The disk holds it back: it ran at %.0f %% of what the disk gives.",
-                 v->of_limit * 100);
+        if (v->of_limit > FASTER)
+            snprintf(v->sentence, sizeof(v->sentence),
+                     "The disk holds it back, and was faster than a moment before: its rate varies, or something "
+                     "behind it keeps what was read (a hypervisor, a controller).");
+        else
+            snprintf(v->sentence, sizeof(v->sentence),
+                     "The disk holds it back: it ran at %.0f %% of what the disk gives.", v->of_limit * 100);
         return;
     }
     find_worst(load, disk_ns, v);

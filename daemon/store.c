@@ -134,13 +134,6 @@ static void answer(struct store_job *j, bool ran) {
     j->done(j, ran);
 }
 
-static void finished(void *user) {
-    struct store_job *j = user;
-    answer(j, !j->refused);
-    TAILQ_REMOVE(&j->store->asked, j, asked);
-    j->destroy(j);
-}
-
 static void set_patience(struct store *s) {
     struct store_job *j;
     uint64_t next = LOOP_NEVER;
@@ -150,6 +143,15 @@ static void set_patience(struct store *s) {
         break;
     }
     loop_timer_set(s->loop, &s->patience, next);
+}
+
+static void finished(void *user) {
+    struct store_job *j = user;
+    struct store *s = j->store;
+    answer(j, !j->refused);
+    TAILQ_REMOVE(&s->asked, j, asked);
+    j->destroy(j);
+    set_patience(s); /* nothing wakes for what has been answered */
 }
 
 static void out_of_patience(void *user) {

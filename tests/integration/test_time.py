@@ -67,7 +67,7 @@ def test_a_load_is_taken_apart(daemon, bin_dir, artifact, tmp_path):
     start, length = spans["cold load"]
     assert start <= spans["read"][0] and spans["read"][0] + spans["read"][1] <= start + length + 1
     text = hearth(daemon, bin_dir, "time", artifact)  # it was resident, and nobody held it: cold again
-    assert text.startswith("cold ") and "\nwarm " in text and "|=" in text
+    assert text.startswith("cold ") and "\nwarm " in text and "=|" in text
 
 
 def test_what_somebody_holds_is_not_evicted_for_a_measurement(daemon, bin_dir, artifact):
