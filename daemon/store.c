@@ -27,8 +27,8 @@ struct store {
     pthread_t thread;
     TAILQ_HEAD(, store_job) asked; /* the loop's: what has a done(), until it is destroyed; oldest first */
     struct loop_timer patience;
-    bool stopped;
-    pthread_mutex_t lock; /* guards what follows */
+    bool stopped, given_up; /* given up: the thread did not end in time */
+    pthread_mutex_t lock;   /* guards what follows */
     pthread_cond_t wanted, ended;
     struct job_list queue;
     unsigned queued;
@@ -248,6 +248,7 @@ void store_stop(struct store *s) {
         ;
     bool over = s->over;
     pthread_mutex_unlock(&s->lock);
+    s->given_up = !over;
     if (over)
         pthread_join(s->thread, NULL);
     else
@@ -259,11 +260,10 @@ struct store *store_free(struct store *s) {
         return NULL;
     store_stop(s);
     loop_timer_remove(&s->patience);
-    pthread_mutex_lock(&s->lock);
-    bool over = s->over;
-    s->loop = NULL;
-    pthread_mutex_unlock(&s->lock);
-    if (!over) { /* its thread has it, and goes with the process */
+    if (s->given_up) { /* its thread has it, and goes with the process */
+        pthread_mutex_lock(&s->lock);
+        s->loop = NULL;
+        pthread_mutex_unlock(&s->lock);
         log_warning("ending without the state directory: its storage does not answer");
         return NULL;
     }

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "daemon/store.h"
+#include "daemon/store_job.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -452,6 +454,67 @@ static void a_directory_that_others_may_write_to_is_not_used(void **state) {
     store_free(s);
 }
 
+/* ---- a directory whose storage hangs ---- */
+
+static pthread_mutex_t storage = PTHREAD_MUTEX_INITIALIZER;
+
+static int hang(struct store_job *j, sqlite3 *db) {
+    (void)j, (void)db;
+    pthread_mutex_lock(&storage);
+    pthread_mutex_unlock(&storage);
+    return SQLITE_OK;
+}
+
+static void destroy_hang(struct store_job *j) {
+    free(j);
+}
+
+static void queue_hang(struct store *s) {
+    struct store_job *j = calloc(1, sizeof(*j));
+    *j = (struct store_job){.run = hang, .destroy = destroy_hang};
+    store_queue(s, j);
+}
+
+static void who_asks_a_store_that_hangs_is_answered_without_it(void **state) {
+    (void)state;
+    struct artifact_file f = file_of(1, 5, 10);
+    struct load_spec a = spec_of("/a");
+    struct store *s = open_at(directory);
+    put(s, &f, 100, NULL);
+    pins_of(s);
+    pthread_mutex_lock(&storage);
+    queue_hang(s);
+    find(s, &f, 1);
+    assert_null(known); /* after a second */
+    for (unsigned i = 0; i < 2000; i++) {
+        char ref[16];
+        snprintf(ref, sizeof(ref), "/%u", i);
+        store_pin_put(s, ref, &a); /* what it cannot take is dropped */
+    }
+    find(s, &f, 1); /* at once */
+    assert_null(known);
+    pthread_mutex_unlock(&storage);
+    do
+        find(s, &f, 1); /* until there is room in the queue again */
+    while (!known);
+    records_free(known, 1);
+    store_free(s);
+    s = open_at(directory);
+    assert_non_null(strstr(pins_of(s), "/0=/a"));
+    store_free(s);
+}
+
+static void a_store_that_hangs_is_not_waited_for_at_the_end(void **state) {
+    (void)state;
+    static struct store *hung; /* its thread keeps it */
+    hung = open_at(directory);
+    pins_of(hung);
+    pthread_mutex_lock(&storage);
+    queue_hang(hung);
+    store_free(hung);
+    pthread_mutex_unlock(&storage);
+}
+
 /* Runs a test in a child, whose limits and uid are its own. */
 static void in_a_child(void (*test)(void)) {
     pid_t child = fork();
@@ -555,9 +618,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(one_daemon_has_a_directory_and_another_does_without, make, unmake),
         cmocka_unit_test_setup_teardown(a_database_of_a_newer_version_is_left_alone, make, unmake),
         cmocka_unit_test_setup_teardown(a_directory_that_others_may_write_to_is_not_used, make, unmake),
+        cmocka_unit_test_setup_teardown(who_asks_a_store_that_hangs_is_answered_without_it, make, unmake),
         cmocka_unit_test_setup_teardown(a_read_only_directory_costs_persistence_only, make, unmake),
         cmocka_unit_test_setup_teardown(a_full_disk_loses_what_is_new_and_no_more, make, unmake),
         cmocka_unit_test_setup_teardown(a_disk_that_is_full_from_the_start_costs_persistence_only, make, unmake),
+        cmocka_unit_test_setup_teardown(a_store_that_hangs_is_not_waited_for_at_the_end, make, unmake), /* the last */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
