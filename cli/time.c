@@ -187,6 +187,21 @@ static int write_trace(const char *path, const char *ref, const struct timed *t,
     return trace_write(path, ref, parts, sizeof(parts) / sizeof(parts[0]), err);
 }
 
+/* Its path: what storage gives is measured here, and so an id or a source's name has to be one that the daemon knows.
+ */
+static int find_path(struct cli *c, struct hearth *h, char ref[HEARTH_REF_MAX], struct hearth_error *err) {
+    _cleanup_free_ struct hearth_info *found = NULL;
+    size_t n;
+    if (ref[0] == '/')
+        return 0;
+    int r = cli_lookup(c, h, c->options.operands[0], &found, &n, err);
+    if (r == 0)
+        memcpy(ref, found[0].ref, sizeof(found[0].ref));
+    else if (r == HEARTH_E_NOT_FOUND)
+        error_hint(err, "name it by its path, or load it first");
+    return r;
+}
+
 static int time_load(struct cli *c, struct hearth_error *err) {
     _cleanup_(cleanup_connection) struct hearth *h = NULL;
     char ref[HEARTH_REF_MAX];
@@ -194,6 +209,8 @@ static int time_load(struct cli *c, struct hearth_error *err) {
     int r = hearth_ref_from_argument(c->options.operands[0], ref, sizeof(ref), err);
     if (r == 0)
         r = cli_connect(c, true, &h, err);
+    if (r == 0)
+        r = find_path(c, h, ref, err);
     if (r == 0)
         r = make_room(c, h, ref, &t, err);
     if (r == 0)

@@ -81,6 +81,13 @@ def test_what_somebody_holds_is_not_evicted_for_a_measurement(daemon, bin_dir, a
     assert holder.returncode == 0
 
 
+def test_an_id_is_taken_for_its_path(daemon, bin_dir, artifact):
+    known = document(daemon, bin_dir, "load", artifact)["id"]
+    timed = document(daemon, bin_dir, "time", known)
+    assert timed["ref"] == str(artifact) and timed["cold"]
+    assert document(daemon, bin_dir, "time", "0123456789ab", status=1)["error"]["code"] == "not_found"
+
+
 def test_time_of_what_is_not_there_says_so(daemon, bin_dir, tmp_path):
     assert document(daemon, bin_dir, "time", tmp_path / "none", status=1)["error"]["code"] == "not_found"
 
