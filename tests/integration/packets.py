@@ -8,7 +8,8 @@ import struct
 PACKET_MAX = 65536
 NO_OFFSET = 2**64 - 1
 (HELLO, LOAD, WATCH, ATTACH, FILES, DETACH, LIST, STATUS, EVICT, STOP, CANCEL) = range(1, 12)
-(ERROR, WELCOME, PROGRESS, INFO, ATTACHED, FDS, DONE, STATUS_REPLY) = range(128, 136)
+HISTORY = 13
+(ERROR, WELCOME, PROGRESS, INFO, ATTACHED, FDS, DONE, STATUS_REPLY, PAST) = range(128, 137)
 NO_WAIT, WITH_PROGRESS, BACKGROUND = 1, 2, 4
 ALL = 1
 FORCE = 1
@@ -161,6 +162,18 @@ class Client:
                 assert reply.unpack("<Q")[0] == len(found)
                 return found
             found.append(reply.info())
+
+    def history(self, limit=100, ref=""):
+        """The references of past loads, newest first."""
+        ref = os.fsencode(ref)
+        serial, found = self.send(HISTORY, struct.pack("<4I", limit, 0, 32, len(ref)), ref), []
+        while True:
+            reply = self.reply(serial)
+            if reply.kind == DONE:
+                assert reply.unpack("<Q")[0] == len(found)
+                return found
+            assert reply.kind == PAST
+            found.append(reply.text(*struct.unpack_from("<II", reply.data, 16 + 64 + 96)))
 
     def status(self):
         values = self.call(STATUS, bytes(8)).unpack("<4I3Q")

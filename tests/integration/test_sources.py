@@ -179,6 +179,16 @@ def test_who_has_no_grant_cannot_even_connect(served, world):
 
 
 @as_root
+def test_the_history_of_all_users_is_not_for_each_of_them(served, world):
+    with client_of(served, BOB) as bob, Client(served.socket) as root:
+        bob.load("models/a")
+        error = refused(bob.history)
+        assert error.code == "denied" and "only uid 0" in error.message
+        assert root.history() == root.history(ref="models/a") == [str(world / "models/a")]
+        assert root.history(ref="models/other") == []
+
+
+@as_root
 def test_without_sources_a_daemon_is_its_users_alone(make_daemon, world):
     daemon = make_daemon("--system", "--config", "/dev/null/none", ready=False)
     assert daemon.process.wait(60) == 1
