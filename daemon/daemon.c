@@ -26,6 +26,7 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "util/memory_limit.h"
+#include "util/state_dir.h"
 #include "util/text.h"
 
 #define SPARES_MAX 1024u
@@ -221,6 +222,15 @@ static void preload_pins(void *user, const struct store_pin *pins, size_t n) {
     }
 }
 
+/* "": in memory only. */
+static void state_directory(const struct daemon *d, char *path, size_t size) {
+    snprintf(path, size, "%s", d->options.state_dir);
+    if (!path[0])
+        state_dir_default(d->command->system, path, size);
+    if (strcmp(path, "none") == 0)
+        path[0] = '\0';
+}
+
 /* The socket is made before any thread is: that sets the umask for a moment. */
 static int start(struct daemon *d, const char *socket, int passed, struct hearth_error *err) {
     const struct options *o = &d->options;
@@ -228,7 +238,8 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
                                           .backing = o->backing,
                                           .hash_workers = o->hash_workers,
                                           .bytes_in_flight = o->bytes_in_flight};
-    const char *state = strcmp(o->state_dir, "none") == 0 ? "" : o->state_dir;
+    char state[sizeof(o->state_dir)];
+    state_directory(d, state, sizeof(state));
     int r;
     if ((r = need_proc(err)) || (r = budget_init(&d->budget, o->budget, o->backing == BACKING_HUGETLB, err)) ||
         (r = loop_new(&d->loop, err)) || (r = take_signals(d, err)) || (r = listen_somewhere(d, socket, passed, err)) ||

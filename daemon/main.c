@@ -12,14 +12,11 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "util/standard_fds.h"
-#include "util/state_dir.h"
 
 /* Up to the point at which clients can connect. `report` is where a detached start is waited for. */
 static int setup(struct command_line *c, int report, struct daemon **out, struct hearth_error *err) {
     char own[sizeof(c->options.socket)];
     const char *socket = c->options.socket[0] ? c->options.socket : own;
-    if (!c->options.state_dir[0])
-        state_dir_default(c->system, c->options.state_dir, sizeof(c->options.state_dir));
     int passed, r = service_socket(&passed, err);
     if (r || ((r = socket_path_default(c->system, own, sizeof(own), err)) && socket == own))
         return r;

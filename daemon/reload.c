@@ -69,6 +69,7 @@ static const struct {
     FIXED("hash-workers", hash_workers),
     FIXED("bytes-in-flight", bytes_in_flight),
     FIXED("metrics", metrics),
+    FIXED("state-dir", state_dir),
 };
 
 /* Gives `now` what the daemon runs with, and names what would have been otherwise. */
