@@ -163,6 +163,7 @@ struct engine {
     struct stream *streams; /* in the order they came */
     struct device *devices;
     uint64_t reserved; /* of all loads */
+    uint64_t unlooked; /* bytes supplied since the limits of memory were looked at */
     struct retirement *retired;
     struct hold hold;
     bool swap_forbidden; /* to this process, by a control group */
@@ -256,8 +257,8 @@ void load_phase(struct load *l, enum hearth_phase phase, uint64_t start, uint64_
 
 /* ---- small.c: on the load's thread; reads all small files into the resident's blobs ---- */
 int small_files(struct load *l, struct hearth_error *err);
-/* Asks again whether what is yet to be populated fits. */
-int memory_still_fits(struct engine *e, struct hearth_error *err);
+/* Asks again whether what is yet to be populated fits, or the next `most` bytes of that. */
+int memory_still_fits(struct engine *e, uint64_t most, struct hearth_error *err);
 /* So many bytes have become part of what the kernel counts as used. */
 void load_unreserve(struct load *l, uint64_t bytes);
 

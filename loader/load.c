@@ -91,11 +91,11 @@ void load_unreserve(struct load *l, uint64_t bytes) {
     l->engine->reserved -= bytes;
 }
 
-int memory_still_fits(struct engine *e, struct hearth_error *err) {
+int memory_still_fits(struct engine *e, uint64_t most, struct hearth_error *err) {
     pthread_mutex_lock(&e->lock);
     uint64_t needed = beyond_pool(e, memory_needed(e, 0));
     pthread_mutex_unlock(&e->lock);
-    return memory_limit_check(e->limits_root, needed, 0, err);
+    return memory_limit_check(e->limits_root, needed < most ? needed : most, 0, err);
 }
 
 /* ---- streams ---- */
@@ -229,7 +229,7 @@ static int open_stream(struct load *l, size_t file, struct hearth_error *err) {
     }
     struct stream *s = NULL;
     if (!r)
-        r = memory_still_fits(l->engine, err);
+        r = memory_still_fits(l->engine, UINT64_MAX, err);
     if (!r)
         r = stream_open(l, file, &s, err);
     if (r)

@@ -17,8 +17,31 @@ uint64_t memory_needed(const struct engine *e, uint64_t more) {
     return needed > e->hold.held ? needed - e->hold.held : 0;
 }
 
+/* Limits may be lowered while a load runs, and what is over one then is killed. So they are looked at again and again,
+ * each time for room for some more than there will be before the next look. */
+#define LOOK_BYTES (UINT64_C(16) << 20)
+
+/* With the lock held, which it gives up meanwhile. */
+static bool still_fits(struct engine *e, struct load *l, uint64_t length) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    e->unlooked += length;
+    if (e->unlooked < LOOK_BYTES)
+        return true;
+    e->unlooked = 0;
+    pthread_mutex_unlock(&e->lock);
+    int r = memory_still_fits(e, 2 * LOOK_BYTES, &err);
+    pthread_mutex_lock(&e->lock);
+    if (r != HEARTH_E_TOO_LARGE) /* it fits, or nobody can tell: it was admitted */
+        return true;
+    error_at(&err, l->request.artifact->ref, HEARTH_NO_OFFSET);
+    load_fail(l, &err);
+    return false;
+}
+
 void supply(struct engine *e, struct stream *s, uint64_t offset, uint64_t length) {
     struct load *l = s->load;
+    if (!still_fits(e, l, length))
+        return;
     uint64_t start = clock_now();
     if (s->memory.pages != PAGES_HUGETLB) /* a pool's pages are there, whatever happens */
         hold_give(e, length);

@@ -116,7 +116,7 @@ static int one_file(struct small *s, size_t i, int fd, struct hearth_error *err)
     b->bytes = l->request.artifact->files[i].identity.bytes;
     if (s->since_check >= CHECK_BYTES) {
         s->since_check = 0;
-        int r = memory_still_fits(l->engine, err);
+        int r = memory_still_fits(l->engine, UINT64_MAX, err);
         if (r)
             return r;
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import struct
 
@@ -107,6 +108,9 @@ class Client:
             raise reply.error()
         assert reply.serial == serial, (reply.serial, serial, reply.kind)
         return reply
+
+    def nothing_to_read(self):
+        return not select.select([self.sock], [], [], 0)[0]
 
     def call(self, kind, fixed=b"", tail=b""):
         return self.reply(self.send(kind, fixed, tail))

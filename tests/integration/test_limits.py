@@ -63,6 +63,12 @@ class Group:
             self.path.rmdir()
             raise
 
+    def set_limit(self, limit):
+        (self.path / ("memory.limit_in_bytes" if self.v1 else "memory.max")).write_text(str(limit))
+
+    def usage(self):
+        return int((self.path / ("memory.usage_in_bytes" if self.v1 else "memory.current")).read_text())
+
     def join(self):
         (self.path / "cgroup.procs").write_text("0")
 
@@ -114,6 +120,45 @@ def test_a_control_groups_limit_is_an_error_and_no_kill(group, make_daemon, tmp_
         assert client.load(paths[3])["state"] == packets.RESIDENT
     assert group.kills() == 0
     assert daemon.stop() == 0
+
+
+def test_a_limit_that_shrinks_under_way_fails_the_load_and_kills_nobody(group, make_daemon, tmp_path, sanitizer):
+    if sanitizer:
+        pytest.skip("a sanitizer's own memory counts as well")
+    daemon = make_daemon("--budget", "1TiB", preexec=group.join)
+    path = make_safetensors(tmp_path / "large.safetensors", 200 << 20)
+    with Client(daemon.socket) as client:
+        for _ in range(20):
+            before = group.usage()
+            serial = client.send_load(path, packets.WITH_PROGRESS)
+            while (now := group.usage()) < before + (30 << 20) and client.nothing_to_read():
+                pass
+            try:
+                group.set_limit(now + (24 << 20))
+            except OSError:  # it has become more meanwhile
+                pass
+            try:
+                while (reply := client.reply(serial)).kind == packets.PROGRESS:
+                    pass
+                client.evict(reply.info()["id"])  # it was too fast
+            except packets.Refused as refused:
+                assert refused.code == "too_large" and str(group.path) in refused.message, vars(refused)
+                break
+            finally:
+                group.set_limit(256 << 20)
+        else:
+            pytest.skip("each load ended before its limit was lowered")
+        assert client.load(path)["state"] == packets.RESIDENT
+    assert group.kills() == 0
+    assert daemon.stop() == 0
+
+
+def test_the_default_budget_is_a_share_of_what_the_group_leaves(group, make_daemon, sanitizer):
+    if sanitizer:
+        pytest.skip("a sanitizer's own memory counts as well")
+    daemon = make_daemon(preexec=group.join)
+    with Client(daemon.socket) as client:
+        assert 150 << 20 < client.status()["budget_bytes"] <= 0.8 * (256 << 20)
 
 
 def test_no_size_near_the_limit_is_a_kill(group, make_daemon, tmp_path, sanitizer):
