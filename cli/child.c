@@ -1,9 +1,11 @@
 /* cli/child.c: see child.h. */
 #include "cli/child.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -12,7 +14,12 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/error.h"
+
+/* How often a program that is watched is looked after, and what it has between SIGTERM and SIGKILL. */
+#define WATCH_MS 100
+#define GRACE_NS (2 * NS_PER_S)
 
 /* Faults of our own are not the program's business; blocked, they would kill without a word anyway. */
 static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP, SIGABRT};
@@ -47,7 +54,8 @@ struct failure {
 
 static _Noreturn void become(const struct child *c, const struct child_program *p, pid_t parent, int report) {
     struct failure failure = {.step = AT_TRIAL};
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    /* Files that it waits for would come to it unverified, were both this process and the daemon gone. */
+    prctl(PR_SET_PDEATHSIG, p->watch ? SIGKILL : SIGTERM);
     if (getppid() != parent) /* it died before we asked to be told */
         _exit(125);
     struct rlimit limit;
@@ -55,7 +63,8 @@ static _Noreturn void become(const struct child *c, const struct child_program *
         limit.rlim_cur = p->fd_limit;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    int fd = p->trial ? open(p->trial, O_RDONLY | O_CLOEXEC) : -1;
+    /* Only the way there: opening it could wait, for a file that is still loading. */
+    int fd = p->trial ? open(p->trial, O_PATH | O_CLOEXEC) : -1;
     if (p->trial && fd < 0) {
         failure.sys_errno = errno;
     } else {
@@ -154,23 +163,88 @@ static bool collect(const struct child *c, int *status) {
     }
 }
 
+/* ---- ending the program and whatever it started ---- */
+
+static void signal_descendants(pid_t of, int signal);
+
+/* The children that one thread of a process made. */
+static void signal_children(pid_t of, const char *thread, int signal) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task/%.16s/children", (int)of, thread);
+    _cleanup_fclose_ FILE *f = fopen(path, "re");
+    int pid;
+    while (f && fscanf(f, "%d", &pid) == 1) {
+        signal_descendants(pid, signal);
+        kill(pid, signal);
+    }
+}
+
+static void signal_descendants(pid_t of, int signal) {
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)of);
+    _cleanup_closedir_ DIR *tasks = opendir(path);
+    for (struct dirent *d; tasks && (d = readdir(tasks));)
+        if (d->d_name[0] != '.')
+            signal_children(of, d->d_name, signal);
+}
+
+/* True when nobody is left: orphans have become our children. */
+static bool reap_all(void) {
+    pid_t pid;
+    do
+        pid = waitpid(-1, NULL, WNOHANG);
+    while (pid > 0 || (pid < 0 && errno == EINTR));
+    return pid < 0;
+}
+
+static void end_all(void) {
+    uint64_t kill_at = clock_now() + GRACE_NS;
+    signal_descendants(getpid(), SIGTERM);
+    signal_descendants(getpid(), SIGCONT); /* who is stopped hears of it only then */
+    while (!reap_all()) {
+        if (clock_now() >= kill_at)
+            signal_descendants(getpid(), SIGKILL);
+        nanosleep(&(struct timespec){.tv_nsec = 10 * (long)NS_PER_MS}, NULL);
+    }
+}
+
+/* ---- the whole ---- */
+
+static int look_after(const struct child_program *program, bool *over, struct hearth_error *err) {
+    int r = program->watch(program->user, over, err);
+    if (r != 0)
+        end_all();
+    else if (*over)
+        prctl(PR_SET_CHILD_SUBREAPER, 0);
+    return r;
+}
+
 int child_run(struct child *c, const struct child_program *program, int *status, struct hearth_error *err) {
     *status = 125;
+    bool over = !program->watch;
+    if (!over)
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
     int r = start(c, program, status, err);
-    if (r != 0)
-        return r;
-    for (;;) {
+    while (r == 0) {
         struct signalfd_siginfo s;
-        ssize_t n = read(c->signals, &s, sizeof(s));
-        if (n < 0 && errno == EINTR)
+        struct pollfd p = {.fd = c->signals, .events = POLLIN};
+        int ready = over ? 1 : poll(&p, 1, WATCH_MS);
+        if (!over && (r = look_after(program, &over, err)) != 0)
+            break;
+        ssize_t n = ready > 0 ? read(c->signals, &s, sizeof(s)) : 0;
+        if (n == 0 || (n < 0 && errno == EINTR))
             continue;
         if (n != (ssize_t)sizeof(s))
             return error_errno(err, n < 0 ? errno : EIO, "cannot wait for signals");
         if (s.ssi_signo == SIGCHLD) {
-            if (collect(c, status))
+            if (collect(c, status)) {
+                if (!over) /* what it leaves behind may wait for files that nobody would look after */
+                    end_all();
                 return 0;
+            }
         } else if (is_ours_to_pass(c, &s)) {
             kill(c->pid, (int)s.ssi_signo);
         }
     }
+    return r;
 }

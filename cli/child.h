@@ -11,6 +11,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -33,9 +34,15 @@ struct child_program {
     char *const *argv; /* ends with NULL; looked up in PATH */
     const char *trial; /* a link that the program must be able to open; may be NULL */
     uint64_t fd_limit; /* soft limit of open files that it gets; 0: ours */
+    /* Asked ten times a second until *over; may be NULL. With an error the program, and all processes that it has
+     * started, are ended, by SIGTERM and two seconds later by SIGKILL; so are those that it leaves behind before it is
+     * over. If the parent dies before, the program gets SIGKILL. */
+    int (*watch)(void *user, bool *over, struct hearth_error *err);
+    void *user;
 };
 
 /* Runs the program to its end. *status is its exit status, or 128 + the signal that ended it; when it could not be
- * started, 127 (not found), 126 (cannot be executed) or 125 (all else), with an error. */
+ * started, 127 (not found), 126 (cannot be executed) or 125 (all else), with an error; likewise 125 with the error of
+ * `watch`. */
 int child_run(struct child *c, const struct child_program *program, int *status, struct hearth_error *err);
 void child_deinit(struct child *c);

@@ -16,6 +16,7 @@
 #include <hearth/hearth.h>
 
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "util/json.h"
 
 /* Exit statuses; `run` has its own (cli/run.c). */
@@ -108,6 +109,22 @@ int autostart(const char *socket, uint64_t deadline, struct hearth_error *err);
  * `argument` is a reference or an id. */
 int cli_load(struct cli *c, struct hearth **h, const char *argument, struct hearth_info *out, struct hearth_error *err);
 
+/* A load under way: to be kept until its connection has been closed. */
+struct loading {
+    struct progress progress;
+    uint64_t id;              /* 0: not known yet */
+    struct hearth_info *info; /* what it was, in the end; may be NULL */
+    struct hearth_error *err; /* why it failed; may be NULL */
+    bool done;
+    int result;
+};
+/* Begins one, and returns when it has its id. It goes on as long as the connection; its progress is shown meanwhile, in
+ * whatever asks or dispatches. `loading` is all zero. Errors: those of cli_load(). */
+int cli_load_begin(struct cli *c, struct hearth *h, const char *argument, struct loading *loading,
+                   struct hearth_error *err);
+
+/* What a signalfd of catch_interrupts() reads, as an error; 0 when there was nothing. */
+int cli_interrupted(struct cli *c, int signals, struct hearth_error *err);
 /* Blocks SIGINT, SIGTERM and SIGHUP and returns a signalfd that reads them, or -1 with err set. *former is the mask
  * before; may be NULL. */
 int catch_interrupts(sigset_t *former, struct hearth_error *err);

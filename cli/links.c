@@ -132,7 +132,7 @@ int links_add(struct links *l, struct hearth_artifact *a, uint64_t deadline, str
         r = hearth_file_at(a, i, &file, err);
         if (r != 0)
             return r;
-        int fd = hearth_file_fd(a, i, deadline, err);
+        int fd = hearth_leased_fd(a, i, deadline, err);
         if (fd < 0)
             return err ? (int)err->code : HEARTH_E_SYSTEM;
         r = add_link(l, directory, top, file.path, fd, err);

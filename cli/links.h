@@ -28,7 +28,7 @@ struct links {
 
 /* Makes ROOT, empty. Errors: SYSTEM, DENIED. */
 int links_begin(struct links *l, struct hearth_error *err);
-/* Adds the next artifact, whose descriptors stay owned by it. Errors: those of hearth_file_fd(); PROTOCOL when the
+/* Adds the next artifact, whose descriptors stay owned by it. Errors: those of hearth_leased_fd(); PROTOCOL when the
  * daemon names a file that would lie outside; SYSTEM. */
 int links_add(struct links *l, struct hearth_artifact *a, uint64_t deadline, struct hearth_error *err);
 /* Removes everything. May run twice. */

@@ -18,30 +18,26 @@
 #include "util/clock.h"
 #include "util/error.h"
 
-struct waiting {
-    struct progress progress;
-    struct hearth_info *info;
-    struct hearth_error *err;
-    bool done;
-    int result;
-};
-
 static void on_progress(void *user, const struct hearth_info *info) {
-    struct waiting *w = user;
-    progress_show(&w->progress, info);
+    struct loading *w = user;
+    w->id = info->id;
+    if (w->progress.shown)
+        progress_show(&w->progress, info);
 }
 
 static void on_done(void *user, const struct hearth_info *info, const struct hearth_error *err) {
-    struct waiting *w = user;
+    struct loading *w = user;
     w->done = true;
     w->result = err ? (int)err->code : 0;
     if (err && w->err)
         *w->err = *err;
-    else if (!err)
+    if (info)
+        w->id = info->id;
+    if (info && w->info)
         *w->info = *info;
 }
 
-static int interrupted(struct cli *c, int signals, struct hearth_error *err) {
+int cli_interrupted(struct cli *c, int signals, struct hearth_error *err) {
     struct signalfd_siginfo s;
     if (read(signals, &s, sizeof(s)) != (ssize_t)sizeof(s))
         return 0;
@@ -50,14 +46,15 @@ static int interrupted(struct cli *c, int signals, struct hearth_error *err) {
                      sigabbrev_np((int)s.ssi_signo) ? sigabbrev_np((int)s.ssi_signo) : "?");
 }
 
-static int wait_until_done(struct cli *c, struct hearth *h, struct waiting *w, int signals) {
+/* Until it is resident or has failed; with `id_only` until it has its id. */
+static int wait_for(struct cli *c, struct hearth *h, struct loading *w, bool id_only, int signals) {
     struct pollfd fds[] = {{.fd = hearth_fd(h), .events = POLLIN}, {.fd = signals, .events = POLLIN}};
-    while (!w->done) {
+    while (!w->done && !(id_only && w->id)) {
         int ready = poll(fds, 2, clock_poll_ms(c->deadline));
         if (ready < 0 && errno != EINTR)
             return error_errno(w->err, errno, "cannot wait for the daemon");
         if (ready > 0 && fds[1].revents) {
-            int r = interrupted(c, signals, w->err);
+            int r = cli_interrupted(c, signals, w->err);
             if (r != 0)
                 return r;
         }
@@ -90,7 +87,7 @@ int catch_interrupts(sigset_t *former, struct hearth_error *err) {
     return fd;
 }
 
-static int load_reference(struct cli *c, struct hearth *h, const char *ref, struct waiting *w) {
+static int load_reference(struct cli *c, struct hearth *h, const char *ref, struct loading *w, bool id_only) {
     sigset_t former;
     _cleanup_close_ int signals = catch_interrupts(&former, w->err);
     if (signals < 0)
@@ -108,24 +105,35 @@ static int load_reference(struct cli *c, struct hearth *h, const char *ref, stru
         .no_wait = unwaited,
         .background = unwaited,
         .pin = c->verb == &verb_pin,
-        .progress = w->progress.shown ? on_progress : NULL,
+        .progress = w->progress.shown || id_only ? on_progress : NULL,
         .user = w,
     };
     int r = hearth_load_start(h, ref, &options, on_done, w, w->err);
     if (r == 0)
-        r = wait_until_done(c, h, w, signals);
+        r = wait_for(c, h, w, id_only, signals);
     sigprocmask(SIG_SETMASK, &former, NULL);
+    return r;
+}
+
+static int load_begin(struct cli *c, struct hearth *h, const char *argument, struct loading *w, bool id_only,
+                      struct hearth_error *err) {
+    progress_init(&w->progress, c->options.progress, c->options.quiet);
+    char ref[HEARTH_REF_MAX];
+    int r = hearth_ref_from_argument(argument, ref, sizeof(ref), err);
+    return r ? r : load_reference(c, h, ref, w, id_only);
+}
+
+int cli_load_begin(struct cli *c, struct hearth *h, const char *argument, struct loading *w, struct hearth_error *err) {
+    w->err = err;
+    int r = load_begin(c, h, argument, w, true, err);
+    w->err = NULL;
     return r;
 }
 
 int cli_load(struct cli *c, struct hearth **h, const char *argument, struct hearth_info *out,
              struct hearth_error *err) {
-    struct waiting w = {.info = out, .err = err};
-    progress_init(&w.progress, c->options.progress, c->options.quiet);
-    char ref[HEARTH_REF_MAX];
-    int r = hearth_ref_from_argument(argument, ref, sizeof(ref), err);
-    if (r == 0)
-        r = load_reference(c, *h, ref, &w);
+    struct loading w = {.info = out, .err = err};
+    int r = load_begin(c, *h, argument, &w, false, err);
     if (!w.done) { /* the request may be under way, and knows `w` */
         w.err = NULL;
         *h = hearth_close(*h);

@@ -31,12 +31,13 @@ void share_lease(struct stream *s) {
 
 int share_settle(struct stream *s, struct hearth_error *err) {
     struct load *l = s->load;
-    /* EAGAIN: there is none any more. It was broken, or taken back through a dup. */
-    if (s->leased && fcntl(s->memory.readonly, F_SETLEASE, F_UNLCK) < 0 && errno != EAGAIN)
-        return error_errno(err, errno, "cannot give the lease of loaded memory back");
+    /* The page first: a file without a lease that is not settled is one that never had any. */
     pthread_mutex_lock(&l->engine->lock);
     progress_settled(l, s->file, s->result.verified);
     pthread_mutex_unlock(&l->engine->lock);
+    /* EAGAIN: there is none any more. It was broken, or taken back through a dup. */
+    if (s->leased && fcntl(s->memory.readonly, F_SETLEASE, F_UNLCK) < 0 && errno != EAGAIN)
+        return error_errno(err, errno, "cannot give the lease of loaded memory back");
     return 0;
 }
 

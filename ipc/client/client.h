@@ -169,8 +169,8 @@ int index_find_tensor(const struct hearth_artifact *a, const char *file, const c
 /* Everything of a tensor but its data. */
 int index_tensor_at(const struct hearth_artifact *a, size_t i, struct hearth_tensor *out, struct hearth_error *err);
 
-/* Checks that `fd` is a memfd with all of these seals: SEALS_FINAL, so that it can never change nor shrink, or
- * SEALS_FILLING, so that only the daemon can change it. Sets *bytes to its size. */
+/* Checks that `fd` is a memfd with SEALS_FINAL, so that it can never change nor shrink; with SEALS_FILLING for `seals`
+ * those will do, so that only the daemon can change it. Sets *bytes to its size. */
 int map_check_seals(int fd, int seals, uint64_t *bytes, struct hearth_error *err);
 /* Checks the descriptor of a file, once. */
 int map_check_file(struct hearth_artifact *a, size_t file, struct hearth_error *err);

@@ -19,7 +19,7 @@
 
 int map_check_seals(int fd, int needed, uint64_t *bytes, struct hearth_error *err) {
     int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & needed) != needed) {
+    if (seals < 0 || ((seals & needed) != needed && (seals & SEALS_FINAL) != SEALS_FINAL)) {
         error_set(err, HEARTH_E_PROTOCOL, "hearthd sent a descriptor whose content could still change");
         error_expected(err, "a memfd with the seals 0x%x", (unsigned)needed);
         if (seals < 0)

@@ -110,6 +110,7 @@ def test_a_tensor_is_usable_before_the_rest_has_been_read(storage, served, strea
     assert one.ask("at shard1.tensor3") == {"code": "ok", "here": True}
     assert one.ask("at shard0.tensor2") == {"code": "ok", "here": False}
     assert one.ask("tensor shard0.tensor2 0.2")["code"] == "timeout"
+    assert one.ask("range 2 0 10 60")["code"] == "ok"  # a small file is complete from the start
     assert one.ask("verified 0") == {"code": "ok", "verified": RECORDED, "sha256": False, "settled": False}
     progress = one.ask("progress")
     assert 0 < progress["exposed"] < progress["bytes"] and not progress["resident"]

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cli/child.h"
+#include "util/error.h"
 
 /* Runs a shell command; returns its status. `before` is a signal that comes before the program starts, or 0. */
 static int shell(const char *command, int before) {
@@ -153,6 +154,69 @@ static void a_program_does_not_outlive_a_killed_parent(void **state) {
     close(ends[0]);
 }
 
+/* A watch that fails when the program has said that it runs, or is over then. */
+struct watched {
+    int out; /* the program's stdout */
+    bool fails;
+};
+
+static int watch(void *user, bool *over, struct hearth_error *err) {
+    struct watched *w = user;
+    char byte;
+    if (read(w->out, &byte, 1) != 1)
+        return 0;
+    *over = !w->fails;
+    return w->fails ? error_set(err, HEARTH_E_INTEGRITY, "the load failed") : 0;
+}
+
+static int run_watched(const char *command, bool fails, int *code) {
+    struct child c = CHILD_NULL;
+    struct hearth_error err;
+    struct watched w = {.fails = fails};
+    int ends[2], former = dup(STDOUT_FILENO), status = -1;
+    assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+    w.out = ends[0];
+    dup2(ends[1], STDOUT_FILENO);
+    close(ends[1]);
+    char *argv[] = {"sh", "-c", (char *)command, NULL};
+    struct child_program program = {.argv = argv, .watch = watch, .user = &w};
+    int prepared = child_prepare(&c, &err);
+    *code = prepared ? prepared : child_run(&c, &program, &status, &err);
+    child_deinit(&c);
+    dup2(former, STDOUT_FILENO);
+    close(former);
+    char byte;
+    assert_int_equal(read(ends[0], &byte, 1), 0); /* nobody who could write to it is left */
+    close(ends[0]);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    return status;
+}
+
+static void a_program_whose_watch_fails_is_ended_with_all_it_has_started(void **state) {
+    (void)state;
+    int code;
+    assert_int_equal(run_watched("echo; exec sleep 1000", true, &code), 125);
+    assert_int_equal(code, HEARTH_E_INTEGRITY);
+    /* One that ignores the signal, in a session of its own, whose parent has gone. */
+    assert_int_equal(run_watched("(trap '' TERM; setsid sh -c 'echo; sleep 1000' &); exec sleep 1000", true, &code),
+                     125);
+    assert_int_equal(code, HEARTH_E_INTEGRITY);
+}
+
+static void a_program_is_left_alone_once_its_watch_is_over(void **state) {
+    (void)state;
+    int code;
+    assert_int_equal(run_watched("echo; sleep 0.3; exit 3", false, &code), 3);
+    assert_int_equal(code, 0);
+}
+
+static void what_a_watched_program_leaves_behind_is_ended(void **state) {
+    (void)state;
+    int code;
+    assert_int_equal(run_watched("(sleep 1000 &); exit 4", false, &code), 4);
+    assert_int_equal(code, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_status_is_passed_through),
@@ -165,6 +229,9 @@ int main(void) {
         cmocka_unit_test(a_job_that_stops_is_seen_as_stopped_and_goes_on),
         cmocka_unit_test(a_program_stopped_by_sigstop_may_be_continued_alone),
         cmocka_unit_test(a_program_does_not_outlive_a_killed_parent),
+        cmocka_unit_test(a_program_whose_watch_fails_is_ended_with_all_it_has_started),
+        cmocka_unit_test(a_program_is_left_alone_once_its_watch_is_over),
+        cmocka_unit_test(what_a_watched_program_leaves_behind_is_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
