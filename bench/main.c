@@ -27,9 +27,9 @@ static const struct part {
     const char *bench, *name;
     int (*run)(const struct bench_options *o, struct bench_rows *rows);
 } parts[] = {
-    {"core", "attach", core_attach},       {"core", "load", core_load},       {"core", "memory", core_memory},
-    {"daemon", "cache", daemon_cache},     {"daemon", "scale", daemon_scale}, {"daemon", "pressure", daemon_pressure},
-    {"daemon", "reserve", daemon_reserve},
+    {"core", "attach", core_attach},       {"core", "load", core_load},         {"core", "memory", core_memory},
+    {"daemon", "cache", daemon_cache},     {"daemon", "scale", daemon_scale},   {"daemon", "pressure", daemon_pressure},
+    {"daemon", "reserve", daemon_reserve}, {"daemon", "stream", daemon_stream},
 };
 #define N_PARTS (sizeof(parts) / sizeof(parts[0]))
 
