@@ -275,6 +275,10 @@ def test_streaming_what_is_resident_or_small_is_attaching(daemon, tmp_path):
             client.detach(id_)
             with pytest.raises(packets.Refused):
                 client.attach(id_ + 1, STREAM)
+    for flags in (SPECULATIVE, 8):
+        with Client(daemon.socket) as client, pytest.raises(packets.Refused) as caught:
+            client.attach(id_, flags)
+        assert caught.value.code == "protocol"
 
 
 def test_a_client_that_takes_back_its_wish_to_stream_waits_no_longer(storage, served):
