@@ -196,7 +196,8 @@ int stream_wait(struct hearth_artifact *a, size_t file, uint64_t offset, uint64_
         if (clock_now() >= deadline) {
             error_set(err, HEARTH_E_TIMEOUT, "%s not loaded before the deadline",
                       whole ? "the artifact was" : "the bytes were");
-            error_at(err, whole ? NULL : hearth_index_string(a, a->index.files[file].path), whole ? 0 : offset);
+            error_at(err, whole ? NULL : hearth_index_string(a, a->index.files[file].path),
+                     whole ? HEARTH_NO_OFFSET : offset);
             return HEARTH_E_TIMEOUT;
         }
         sleep_until(&p->header->sequence, seen, deadline);
