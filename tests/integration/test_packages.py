@@ -65,7 +65,8 @@ def test_lintian_finds_nothing(packages):
     if not shutil.which("lintian"):
         pytest.skip("lintian is not installed")
     # There is no mailing list, no bug that the first upload closes, and a build folder may be for another prefix.
-    passed_over = "bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs"
+    passed_over = ("bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs,"
+                   "pkg-config-unavailable-for-cross-compilation")
     found = output("lintian", "--allow-root", "--fail-on", "none", "--suppress-tags", passed_over, *packages.values())
     assert found == ""
 
