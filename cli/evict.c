@@ -50,7 +50,7 @@ const struct verb verb_cancel = {
     .operands = "REF...",
     .summary = "End loads that are under way",
     .about = "REF is an id, a path, or what `hearth ls` shows as REF. Whoever waits for the load is told that it was\n"
-             "cancelled. What is resident stays, and so does a pin: it is loaded when the daemon starts next.",
+             "cancelled. What is resident stays; what is pinned has to be unpinned first.",
     .examples = "  hearth cancel /models/llama\n",
     .options = OPTIONS_DAEMON,
     .operands_min = 1,

@@ -20,13 +20,13 @@ static bool is_missing(const struct hearth_info *all, size_t n, const struct hea
     return true;
 }
 
-static void print_json(const struct hearth_info *missing, size_t n) {
+static void print_json(const struct hearth_info *missing, size_t n, bool ready) {
     struct json j;
     document_begin(&j);
     json_key(&j, "live");
     json_bool(&j, true);
     json_key(&j, "ready");
-    json_bool(&j, n == 0);
+    json_bool(&j, ready);
     json_key(&j, "missing");
     json_array_begin(&j);
     for (size_t i = 0; i < n; i++) {
@@ -40,8 +40,10 @@ static void print_json(const struct hearth_info *missing, size_t n) {
     json_object_end(&j);
 }
 
-static void print_text(const struct cli *c, const struct hearth_info *missing, size_t n) {
-    if (n == 0)
+static void print_text(const struct cli *c, const struct hearth_info *missing, size_t n, bool ready) {
+    if (!ready && n == 0)
+        puts("starting: what is pinned is not known yet");
+    if (ready)
         puts(c->options.live ? "live" : "ready");
     for (size_t i = 0; i < n; i++) {
         char id[ID_TEXT_BYTES], ref[4 * HEARTH_REF_MAX + 8];
@@ -69,11 +71,12 @@ static int health(struct cli *c, struct hearth_error *err) {
     for (size_t i = 0; i < n; i++)
         if (is_missing(all, n, &all[i]))
             missing[n_missing++] = all[i];
+    bool ready = c->options.live || (n_missing == 0 && !(s.flags & HEARTH_STATUS_STARTING));
     if (c->options.json)
-        print_json(missing, n_missing);
+        print_json(missing, n_missing, ready);
     else
-        print_text(c, missing, n_missing);
-    c->status = n_missing ? EXIT_FAILED : EXIT_DONE;
+        print_text(c, missing, n_missing, ready);
+    c->status = ready ? EXIT_DONE : EXIT_FAILED;
     return 0;
 }
 

@@ -194,32 +194,32 @@ static bool was_there(const struct options *before, const char *ref) {
     return false;
 }
 
-void daemon_preload(struct daemon *d, const struct options *before) {
-    for (size_t i = 0; i < d->options.n_preload; i++) {
-        struct hearth_error err = HEARTH_ERROR_INIT;
-        struct load_spec spec = {.verify = d->options.verify};
-        char path[PATH_MAX];
-        const char *root = NULL, *ref = d->options.preload[i];
-        if (was_there(before, ref))
-            continue;
+static void load_in_advance(struct daemon *d, const struct load_spec *wanted, bool pinned) {
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct load_spec spec = *wanted;
+    char path[PATH_MAX];
+    const char *root = NULL; /* of the source that it lies in now */
+    if (access_own_reference(d, spec.ref, path, &root, &err) == 0) {
         spec.ref = path;
-        if (access_own_reference(d, ref, path, &root, &err) == 0) {
-            spec.root = (char *)(uintptr_t)root;
-            artifacts_preload(d->artifacts, &spec, false, &err);
-        }
-        if (err.code)
-            log_failure(LOG_WARNING, "a preload cannot be loaded", &err);
+        spec.root = (char *)(uintptr_t)root;
+        artifacts_preload(d->artifacts, &spec, pinned, &err);
     }
+    if (err.code)
+        log_failure(LOG_WARNING, pinned ? "a pin cannot be loaded" : "a preload cannot be loaded", &err);
+}
+
+void daemon_preload(struct daemon *d, const struct options *before) {
+    for (size_t i = 0; i < d->options.n_preload; i++)
+        if (!was_there(before, d->options.preload[i]))
+            load_in_advance(d, &(struct load_spec){.ref = d->options.preload[i], .verify = d->options.verify}, false);
 }
 
 /* On the loop: what earlier runs were told to keep. */
 static void preload_pins(void *user, const struct store_pin *pins, size_t n) {
     struct daemon *d = user;
-    for (size_t i = 0; i < n && !d->stopping; i++) {
-        struct hearth_error err = HEARTH_ERROR_INIT;
-        if (artifacts_preload(d->artifacts, pins[i].spec, true, &err))
-            log_failure(LOG_WARNING, "a pin cannot be loaded", &err);
-    }
+    d->pins_known = true;
+    for (size_t i = 0; i < n && !d->stopping; i++)
+        load_in_advance(d, pins[i].spec, true);
 }
 
 /* "": in memory only. */
@@ -268,7 +268,8 @@ static int start(struct daemon *d, const char *socket, int passed, struct hearth
         (r = metrics_server_new(steal_fd(&d->metrics_fd), d->loop, daemon_metrics, d, &d->metrics_server, err)))
         return r;
     daemon_preload(d, NULL);
-    if (store_pins_load(d->store, preload_pins, d))
+    d->pins_known = store_pins_load(d->store, preload_pins, d) != 0;
+    if (d->pins_known) /* as far as they ever will be */
         log_warning("pins of earlier runs cannot be read");
     engine_describe(d->engine, d->reader, sizeof(d->reader), d->backing, sizeof(d->backing));
     return 0;

@@ -48,6 +48,7 @@ struct daemon {
     int metrics_fd; /* until it has its server */
     int signal_fd;
     bool stopping;
+    bool pins_known; /* those of earlier runs */
     struct loop_timer idle, watchdog, end, spares;
 };
 

@@ -485,6 +485,7 @@ static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
         .fds_used = d->budget.used.fds,
         .fds_limit = d->budget.limit.fds,
         .queued = artifacts_queued(d->artifacts),
+        .flags = d->pins_known ? 0 : HEARTH_STATUS_STARTING,
     };
     uint64_t swappable = 0;
     for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {

@@ -406,6 +406,7 @@ struct hearth_status {
     uint64_t held_bytes, pinned_bytes;        /* bytes, of resident_bytes */
     uint64_t fds_used, fds_limit;             /* descriptors */
     uint32_t queued;                          /* loads */
+    uint32_t flags;                           /* HEARTH_STATUS_* */
     char version[64], socket[256], reader[256], direct_io[64], backing[256]; /* cut where longer; "" where not told */
     char configuration[1024];                                                /* likewise */
     uint64_t reserve_bytes, reserve_held_bytes;                              /* bytes */

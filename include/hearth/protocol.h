@@ -320,6 +320,7 @@ struct hearth_msg_status {
     uint32_t reserved;
 };
 
+#define HEARTH_STATUS_STARTING 1u /* what is pinned is not known yet: the state directory is being read */
 struct hearth_msg_status_reply {
     uint32_t pid;
     uint32_t clients;   /* connections */
@@ -341,8 +342,8 @@ struct hearth_msg_status_reply {
     uint64_t pinned_bytes;                /* of resident_bytes, those of pinned artifacts */
     uint64_t fds_used, fds_limit;         /* descriptors: the budget's, and what of it artifacts use */
     uint32_t queued;                      /* loads that wait for their turn, or for memory or descriptors */
-    uint32_t reserved;
-    struct hearth_wire_str state; /* where records, history and pins are kept, and how that is */
+    uint32_t flags;                       /* HEARTH_STATUS_* */
+    struct hearth_wire_str state;         /* where records, history and pins are kept, and how that is */
 };
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with

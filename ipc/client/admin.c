@@ -131,6 +131,7 @@ static enum taken take_status(struct request *r, const struct wire_in *in, struc
     s->fds_used = m.fds_used;
     s->fds_limit = m.fds_limit;
     s->queued = m.queued;
+    s->flags = m.flags;
     bool ok = wire_get_text(in, m.version, s->version, sizeof(s->version)) == 0 &&
               wire_get_text(in, m.socket, s->socket, sizeof(s->socket)) == 0 &&
               wire_get_text(in, m.reader, s->reader, sizeof(s->reader)) == 0 &&
