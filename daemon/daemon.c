@@ -318,6 +318,7 @@ struct daemon *daemon_free(struct daemon *d) {
     if (!d)
         return NULL;
     daemon_reload_drop(d);
+    store_free(d->store); /* takes its timer out of the loop's list, where those of the others still are */
     if (d->metrics_server || d->metrics_fd >= 0)
         metrics_unlisten(d->options.metrics);
     metrics_server_free(d->metrics_server);
@@ -327,7 +328,6 @@ struct daemon *daemon_free(struct daemon *d) {
     handout_deinit(&d->handout);
     resolver_free(d->resolver);
     reserve_deinit(&d->reserve);
-    store_free(d->store);
     engine_free(d->engine);
     close_fd(d->signal_fd);
     loop_free(d->loop);
