@@ -72,7 +72,6 @@ static void lay_out(struct progress_page *p, const struct load *l) {
 
 int progress_make(struct load *l, struct hearth_error *err) {
     const struct artifact *a = l->request.artifact;
-    struct progress_page *p = &l->page;
     if (!reads_large_files(a))
         return 0;
     uint64_t bytes = sizeof(struct hearth_progress_header) + a->n_files * sizeof(struct hearth_progress_file);
@@ -85,17 +84,21 @@ int progress_make(struct load *l, struct hearth_error *err) {
     if (at == MAP_FAILED)
         return error_errno(err, errno, "no memory for a progress page");
     (void)madvise(at, bytes, MADV_DONTFORK);
-    p->bytes = bytes;
-    p->at = at;
+    struct progress_page page = {.fd = -1, .bytes = bytes, .at = at};
     /* Where there is no memory, a touch would be a signal. */
     int r = madvise(at, bytes, MADV_POPULATE_WRITE) < 0 ? -errno : memfd_seal(fd, SEALS_PAGE);
     if (r == 0) {
-        p->fd = memfd_reopen_readonly(fd);
-        r = p->fd < 0 ? p->fd : 0;
+        page.fd = memfd_reopen_readonly(fd);
+        r = page.fd < 0 ? page.fd : 0;
     }
-    if (r < 0)
+    if (r < 0) {
+        progress_deinit(&page);
         return error_errno(err, -r, "no memory for a progress page");
-    lay_out(p, l);
+    }
+    lay_out(&page, l);
+    pthread_mutex_lock(&l->engine->lock); /* the load may be cancelled at any time */
+    l->page = page;
+    pthread_mutex_unlock(&l->engine->lock);
     return 0;
 }
 
