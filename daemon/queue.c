@@ -76,10 +76,8 @@ static int find_room(struct generation *g, struct pass *p, struct charge need, s
 /* 0: it loads. SLOTS_WAIT: not yet. Errors: it never will. */
 static int try_start(struct generation *g, struct pass *p, struct hearth_error *err) {
     struct artifacts *a = g->artifacts;
-    if (g->lookup) {
-        wait_for(g, HEARTH_WAIT_TURN, 0);
+    if (g->lookup) /* for milliseconds: nothing to speak of */
         return SLOTS_WAIT;
-    }
     struct charge need = budget_estimate(a->o.budget, g->artifact);
     int r = slots_check(&a->slots, g->device, g->background, g->spec->ref, err);
     if (r == SLOTS_WAIT)

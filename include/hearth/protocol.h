@@ -101,10 +101,10 @@ enum hearth_state {
 
 /* What a queued load waits for. */
 enum hearth_wait {
-    HEARTH_WAIT_NOTHING = 0,
-    HEARTH_WAIT_TURN = 1,   /* "turn": others load from its storage */
-    HEARTH_WAIT_MEMORY = 2, /* "memory": room in the budget, which clients, other loads or what is going away hold */
-    HEARTH_WAIT_FDS = 3,    /* "descriptors": likewise */
+    HEARTH_WAIT_NOTHING = 0, /* it starts at once, when what is remembered of its files has been looked up */
+    HEARTH_WAIT_TURN = 1,    /* "turn": others load from its storage */
+    HEARTH_WAIT_MEMORY = 2,  /* "memory": room in the budget, which clients, other loads or what is going away hold */
+    HEARTH_WAIT_FDS = 3,     /* "descriptors": likewise */
 };
 
 /* What holds the bytes. What was got is reported, not what was asked for. */

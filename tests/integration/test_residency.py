@@ -31,7 +31,7 @@ def by_ref(client):
 
 def waiting(client, ref):
     info = by_ref(client).get(ref)
-    return info if info and info["state"] == packets.QUEUED else None
+    return info if info and info["state"] == packets.QUEUED and info["waits_for"] else None
 
 
 def test_the_least_recently_used_go_for_what_is_loaded(make_daemon, models):
