@@ -32,7 +32,7 @@ char *artifact_path(const struct artifact *a, size_t i, char *buffer, size_t siz
 static int fail(const struct artifact *a, size_t i, int sys_errno, int extra_flags, struct hearth_error *err) {
     char path[sizeof(err->file)];
     int r;
-    if (sys_errno == EINVAL && (extra_flags & O_DIRECT)) {
+    if ((sys_errno == EINVAL || sys_errno == EOPNOTSUPP) && (extra_flags & O_DIRECT)) {
         r = error_set(err, HEARTH_E_UNSUPPORTED, "the file system cannot read past the page cache (O_DIRECT)");
         if (err)
             err->sys_errno = sys_errno;

@@ -33,6 +33,7 @@ static void print_json(const struct hearth_status *s) {
     document_number(&j, "reserve_bytes", s->reserve_bytes);
     document_number(&j, "reserve_held_bytes", s->reserve_held_bytes);
     document_text(&j, "swap", s->swap);
+    document_text(&j, "stalled", s->stalled);
     json_key(&j, "uptime_seconds");
     json_double(&j, (double)s->uptime_ns / 1e9);
     json_object_end(&j);
@@ -72,6 +73,8 @@ static void print_table(const struct hearth_status *s) {
     row(t, "swap", s->swap);
     row(t, "configuration", s->configuration);
     row(t, "state", s->state);
+    if (s->stalled[0])
+        row(t, "waits for", s->stalled);
     table_print(t, 0, stdout);
 }
 

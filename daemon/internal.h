@@ -35,7 +35,8 @@ struct daemon {
     struct handout handout;
     struct client_list clients;
     unsigned leases;
-    unsigned loads_direct, loads_buffered; /* that ended well, by how they were read */
+    unsigned loads_direct, loads_buffered; /* that ended well and had large files, by how they were read */
+    char not_direct[64];                   /* why the last of the buffered ones was */
     uint64_t start_ns;
     uint64_t used_ns;    /* when the last load was asked for, or a load, lease or its client ended */
     bool swap_forbidden; /* by a control group, at the start */
@@ -57,6 +58,9 @@ extern const struct ipc_handler daemon_requests;
 extern const struct artifacts_events daemon_answers;
 /* Fills in what changes by the moment. */
 void daemon_metrics(void *daemon, struct metrics *out);
+
+/* status.c */
+void daemon_status(void *daemon, struct ipc_peer *p, uint32_t serial);
 
 /* daemon.c: loads what the configuration preloads and `before` (or NULL) did not. */
 void daemon_preload(struct daemon *d, const struct options *before);

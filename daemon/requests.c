@@ -16,10 +16,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
-#include "util/memory_limit.h"
 #include "util/text.h"
-
-#define STATE_TEXT_BYTES 1536
 
 /* ---- small things ---- */
 
@@ -182,10 +179,16 @@ static void loaded(void *user, const struct generation *g) {
                                        {"REF", g->spec->ref},
                                        {"VERIFIED", hearth_verified_name(r->verified)},
                                        {"BACKING", hearth_backing_name(r->backing)},
-                                       {"DIRECT_IO", r->direct_io ? "yes" : "no"},
+                                       {"DIRECT_IO", r->direct_io       ? "yes"
+                                                     : r->not_direct[0] ? r->not_direct
+                                                                        : "no"},
                                        {NULL, NULL}};
     d->used_ns = clock_now();
-    *(r->direct_io ? &d->loads_direct : &d->loads_buffered) += 1;
+    d->loads_direct += r->direct_io;
+    if (r->not_direct[0]) {
+        d->loads_buffered++;
+        memcpy(d->not_direct, r->not_direct, sizeof(d->not_direct));
+    }
     metrics_load(&d->metrics, r, g->seconds_ns);
     log_fields(LOG_INFO, fields, "loaded %s: %s in %s, %.2f GB/s", id, format_size(r->bytes, size, sizeof(size)),
                format_duration(g->seconds_ns, took, sizeof(took)),
@@ -453,62 +456,6 @@ static void on_history(void *user, struct ipc_peer *p, uint32_t serial, const ch
     }
 }
 
-static const char *direct_io(const struct daemon *d) {
-    if (!d->loads_direct && !d->loads_buffered)
-        return "unknown";
-    return !d->loads_buffered ? "yes" : !d->loads_direct ? "no" : "partly";
-}
-
-/* Swap may be switched on and off at any time; to ask is to read one file of the kernel's. */
-static const char *describe_swap(const struct daemon *d, uint64_t swappable, char *out, size_t size) {
-    char bytes[16];
-    if (!memory_swap_is_on(""))
-        return "off";
-    if (d->swap_forbidden)
-        return "kept out by MemorySwapMax=0";
-    if (swappable == 0)
-        return "kept out: what is resident is locked";
-    snprintf(out, size, "%s of what is resident can be swapped out", format_size(swappable, bytes, sizeof(bytes)));
-    return out;
-}
-
-static void on_status(void *user, struct ipc_peer *p, uint32_t serial) {
-    struct daemon *d = user;
-    struct hearth_msg_status_reply m = {
-        .pid = (uint32_t)getpid(),
-        .clients = ipc_server_peers(d->server),
-        .leases = d->leases,
-        .budget_bytes = d->budget.limit.bytes,
-        .uptime_ns = clock_now() - d->start_ns,
-        .reserve_bytes = d->options.reserve,
-        .reserve_held_bytes = engine_held(d->engine),
-        .fds_used = d->budget.used.fds,
-        .fds_limit = d->budget.limit.fds,
-        .queued = artifacts_queued(d->artifacts),
-        .flags = d->pins_known ? 0 : HEARTH_STATUS_STARTING,
-    };
-    uint64_t swappable = 0;
-    for (struct generation *g = NULL; (g = artifacts_next(d->artifacts, g));) {
-        m.artifacts += g->state <= HEARTH_STATE_RESIDENT;
-        bool gone = g->state == HEARTH_STATE_GONE;
-        m.resident_bytes += g->resident || gone ? g->charged.bytes : 0;
-        m.held_bytes += gone ? g->charged.bytes : 0;
-        m.pinned_bytes += g->resident && g->pinned ? g->charged.bytes : 0;
-        swappable += g->resident ? g->resident->swappable_bytes : 0;
-    }
-    char swap[64], state[STATE_TEXT_BYTES];
-    store_describe(d->store, state, sizeof(state));
-    const struct ipc_status_texts texts = {.version = HEARTH_VERSION,
-                                           .socket = ipc_server_path(d->server),
-                                           .reader = d->reader,
-                                           .direct_io = direct_io(d),
-                                           .backing = d->backing,
-                                           .configuration = d->configuration,
-                                           .swap = describe_swap(d, swappable, swap, sizeof(swap)),
-                                           .state = state};
-    ipc_reply_status(p, serial, &m, &texts);
-}
-
 void daemon_metrics(void *daemon, struct metrics *out) {
     struct daemon *d = daemon;
     *out = d->metrics;
@@ -619,7 +566,7 @@ const struct ipc_handler daemon_requests = {
     .detach = on_detach,
     .want = on_want,
     .list = on_list,
-    .status = on_status,
+    .status = daemon_status,
     .history = on_history,
     .evict = on_evict,
     .pin = on_pin,

@@ -325,6 +325,17 @@ int resolve_start(struct resolver *r, const struct load_spec *spec, resolve_done
     return 0;
 }
 
+const char *resolver_oldest(const struct resolver *r, uint64_t *since_ns) {
+    const struct resolve *job;
+    TAILQ_FOREACH(job, &r->jobs, link) {
+        if (job->running) {
+            *since_ns = job->since_ns;
+            return job->spec->ref;
+        }
+    }
+    return NULL;
+}
+
 void resolve_drop(struct resolve *job) {
     job->done = NULL;
     job->dropped = true;

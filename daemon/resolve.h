@@ -53,5 +53,9 @@ struct resolver *resolver_free(struct resolver *r);
  * or those for this folder, wait for storage that does not answer. */
 int resolve_start(struct resolver *r, const struct load_spec *spec, resolve_done done, void *user, struct resolve **out,
                   struct hearth_error *err);
+/* The oldest resolve under way, dropped or not: its reference, until the next call, and since when. NULL: there is
+ * none.
+ */
+const char *resolver_oldest(const struct resolver *r, uint64_t *since_ns);
 /* done() will not be called. */
 void resolve_drop(struct resolve *job);

@@ -87,6 +87,7 @@ void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_m
     m->configuration = put_text(p, texts->configuration);
     m->swap = put_text(p, texts->swap);
     m->state = put_text(p, texts->state);
+    m->stalled = put_text(p, texts->stalled);
     finish(p);
 }
 

@@ -143,7 +143,7 @@ void ipc_reply_past(struct ipc_peer *p, uint32_t serial, int64_t ended_ns, const
 void ipc_reply_done(struct ipc_peer *p, uint32_t serial, uint64_t count);
 /* The texts of a STATUS_REPLY; NULL is "". */
 struct ipc_status_texts {
-    const char *version, *socket, *reader, *direct_io, *backing, *configuration, *swap, *state;
+    const char *version, *socket, *reader, *direct_io, *backing, *configuration, *swap, *state, *stalled;
 };
 void ipc_reply_status(struct ipc_peer *p, uint32_t serial, const struct hearth_msg_status_reply *fixed,
                       const struct ipc_status_texts *texts);

@@ -69,9 +69,10 @@ struct stream {
     uint64_t bytes;
 
     /* storage */
-    int source;     /* O_DIRECT as long as `direct` */
-    int cached;     /* the same file through the page cache, which holds some of it; or -1 */
-    bool direct;    /* cleared for good when the file system refuses */
+    int source;  /* O_DIRECT as long as `direct` */
+    int cached;  /* the same file through the page cache, which holds some of it; or -1 */
+    bool direct; /* cleared for good when the file system refuses */
+    char not_direct[sizeof(((struct resident *)0)->not_direct)];
     uint32_t align; /* of lengths, with `direct` */
     bool may_block; /* see struct read_op */
     /* Without `direct`: what the page cache had of the pieces that are to be read, before our reads, whose readahead
@@ -141,6 +142,8 @@ struct load {
     struct wanted wanted[WANTED_MAX]; /* the first one is the parser's */
     unsigned wanted_turn;             /* whose place the next one of a client takes */
     int parser_stop;                  /* an eventfd while the parser runs, else -1 */
+    uint64_t asks_since;              /* what its own thread asks storage about, and since when; 0: nothing */
+    size_t asks_file;
     _Atomic uint64_t landed;
     struct progress_page page;
     uint8_t *index; /* mapped, between the parser and publish() */
@@ -169,6 +172,7 @@ struct engine {
     bool swap_forbidden; /* to this process, by a control group */
 
     struct reader *reader;
+    struct io *io;        /* io.c */
     char reader_why[256]; /* for people */
     bool reader_starving; /* it could read more, were there populated memory */
     pthread_t io_thread, *populators, *hashers;
@@ -190,8 +194,8 @@ int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
 /* ---- stream.c ---- */
 /* Opens the file, makes its memory; the stream is not scheduled yet. */
 int stream_open(struct load *l, size_t file, struct stream **out, struct hearth_error *err);
-/* From here on through the page cache. */
-void stream_go_buffered(struct stream *s);
+/* From here on through the page cache: the file system `does` something. */
+void stream_go_buffered(struct stream *s, const char *does);
 /* With the lock held: lets the threads at it; takes it away from them (nobody may be at work on it). */
 void stream_schedule(struct stream *s);
 void stream_unschedule(struct stream *s);
@@ -252,6 +256,9 @@ void want(struct load *l, unsigned place, struct stream *s, uint32_t from, uint3
 struct stream *open_stream_of(const struct load *l, size_t file);
 /* The first error stays. */
 void load_fail(struct load *l, const struct hearth_error *err);
+/* Without the lock: its own thread asks storage about a file, and has its answer. */
+void load_asks(struct load *l, size_t file);
+void load_answered(struct load *l);
 /* Extends a phase to [start, end]. */
 void load_phase(struct load *l, enum hearth_phase phase, uint64_t start, uint64_t end);
 

@@ -18,7 +18,8 @@ struct read {
     struct read_op op; /* first: the reader hands this back */
     struct stream *stream;
     uint32_t piece;
-    uint64_t done; /* bytes of the piece that have landed */
+    uint64_t done;     /* bytes of the piece that have landed */
+    uint64_t since_ns; /* when it was started, or went on; 0: nothing is under way */
 };
 
 struct io {
@@ -74,7 +75,7 @@ static bool ended(struct read *r, uint64_t now) {
         return true;
     if ((result == -EINVAL || result == -EOPNOTSUPP) && !r->op.copies) {
         if (s->direct)
-            stream_go_buffered(s);
+            stream_go_buffered(s, "refuses direct reads");
         return true;
     }
     if (result <= 0) {
@@ -94,7 +95,7 @@ static bool ended(struct read *r, uint64_t now) {
     l->resident->from_disk += landed - cached;
     if (r->done < length) {
         if (s->direct && r->done % s->align != 0)
-            stream_go_buffered(s);
+            stream_go_buffered(s, "ends direct reads anywhere");
         return true;
     }
     uint64_t end = r->piece * s->piece_bytes + length;
@@ -121,6 +122,7 @@ static unsigned take_up(struct io *io, struct read **batch) {
         r->stream = s;
         r->piece = piece;
         r->done = 0;
+        r->since_ns = now;
         batch[n++] = r;
         struct hearth_span *first = &s->load->resident->phases[HEARTH_PHASE_FIRST_BYTE];
         if (first->start_ns == 0)
@@ -137,9 +139,11 @@ static unsigned hand_back(struct io *io, struct read_op **done, unsigned n, stru
     for (unsigned i = 0; i < n; i++) {
         struct read *r = (struct read *)done[i];
         if (ended(r, now)) {
+            r->since_ns = now;
             again[m++] = r;
             continue;
         }
+        r->since_ns = 0;
         struct stream *s = r->stream;
         s->device->in_flight -= stream_piece_length(s, r->piece);
         s->device->reads--;
@@ -147,6 +151,34 @@ static unsigned hand_back(struct io *io, struct read_op **done, unsigned n, stru
         io->free[io->n_free++] = r;
     }
     return m;
+}
+
+bool engine_stalled(struct engine *e, uint64_t older_ns, struct stalled *out) {
+    const struct load *load = NULL;
+    size_t file = 0;
+    *out = (struct stalled){.offset = HEARTH_NO_OFFSET, .since_ns = clock_now() - older_ns};
+    pthread_mutex_lock(&e->lock);
+    for (unsigned i = 0; i < READ_DEPTH; i++) {
+        const struct read *r = &e->io->reads[i];
+        if (r->since_ns == 0 || r->since_ns > out->since_ns)
+            continue;
+        load = r->stream->load;
+        file = r->stream->file;
+        out->offset = r->piece * r->stream->piece_bytes + r->done;
+        out->since_ns = r->since_ns;
+    }
+    for (const struct load *l = e->loads; l; l = l->next) {
+        if (l->asks_since == 0 || l->asks_since > out->since_ns)
+            continue;
+        load = l;
+        file = l->asks_file;
+        out->offset = HEARTH_NO_OFFSET;
+        out->since_ns = l->asks_since;
+    }
+    if (load)
+        artifact_path(load->request.artifact, file, out->path, sizeof(out->path));
+    pthread_mutex_unlock(&e->lock);
+    return load != NULL;
 }
 
 static void fail_all(struct engine *e, int result) {
@@ -213,6 +245,7 @@ void *io_main(void *engine) {
     pthread_mutex_lock(&e->lock);
     memcpy(e->reader_why, why, sizeof(why));
     e->reader = reader;
+    e->io = &io;
     e->io_error = err;
     e->io_started = true;
     pthread_cond_broadcast(&e->quiet);

@@ -28,6 +28,19 @@ void load_fail(struct load *l, const struct hearth_error *err) {
         (void)eventfd_write(l->parser_stop, 1);
 }
 
+void load_asks(struct load *l, size_t file) {
+    pthread_mutex_lock(&l->engine->lock);
+    l->asks_file = file;
+    l->asks_since = clock_now();
+    pthread_mutex_unlock(&l->engine->lock);
+}
+
+void load_answered(struct load *l) {
+    pthread_mutex_lock(&l->engine->lock);
+    l->asks_since = 0;
+    pthread_mutex_unlock(&l->engine->lock);
+}
+
 void load_phase(struct load *l, enum hearth_phase phase, uint64_t start, uint64_t end) {
     struct hearth_span *p = &l->resident->phases[phase];
     if (p->start_ns == 0 || start < p->start_ns)
@@ -113,7 +126,9 @@ static int failure(struct load *l, struct hearth_error *err) {
 static int settle(struct stream *s, struct hearth_error *err) {
     const struct artifact *a = s->load->request.artifact;
     struct file_identity now;
+    load_asks(s->load, s->file);
     int e = file_identity_of(s->source, &now);
+    load_answered(s->load);
     if (e < 0) {
         char path[sizeof(err->file)];
         e = error_errno(err, -e, "cannot examine %s", a->files[s->file].path);
@@ -197,6 +212,8 @@ static int seal_settled(struct load *l, struct hearth_error *err) {
         pthread_mutex_lock(&l->engine->lock);
         stream_unschedule(s);
         l->resident->direct_io &= s->direct;
+        if (!s->direct)
+            memcpy(l->resident->not_direct, s->not_direct, sizeof(s->not_direct));
         pthread_mutex_unlock(&l->engine->lock);
         r = blob_seal(&s->memory, err);
         if (!r)
@@ -230,8 +247,11 @@ static int open_stream(struct load *l, size_t file, struct hearth_error *err) {
     struct stream *s = NULL;
     if (!r)
         r = memory_still_fits(l->engine, UINT64_MAX, err);
-    if (!r)
+    if (!r) {
+        load_asks(l, file);
         r = stream_open(l, file, &s, err);
+        load_answered(l);
+    }
     if (r)
         return r;
     pthread_mutex_lock(&l->engine->lock);

@@ -65,6 +65,15 @@ void engine_look_for_pressure(struct engine *e);
 /* One line for status: what reads, and why where it is not io_uring; what blobs are made of, and why. */
 void engine_describe(struct engine *e, char *reader, size_t reader_size, char *backing, size_t backing_size);
 
+/* What storage has not answered for the longest time. */
+struct stalled {
+    char path[4096]; /* as in struct hearth_error */
+    uint64_t offset; /* of a read; HEARTH_NO_OFFSET: it is being opened, or read whole */
+    uint64_t since_ns;
+};
+/* True when there is something that storage has been asked for at least `older_ns` ago. Any thread. */
+bool engine_stalled(struct engine *e, uint64_t older_ns, struct stalled *out);
+
 /* One file's bytes in memory, after its load: sealed, with one O_RDONLY description, and no mapping but what keeps it
  * out of swap. */
 struct blob {
@@ -94,7 +103,8 @@ struct resident {
     void *index_locked;
     enum hearth_backing backing;
     enum hearth_verified verified;
-    bool direct_io; /* there are large files, and all of them could be read O_DIRECT; small ones never are */
+    bool direct_io;      /* there are large files, and all of them could be read O_DIRECT; small ones never are */
+    char not_direct[64]; /* why one of the large files could not, for people */
     uint64_t from_disk, from_page_cache;
     struct hearth_span phases[HEARTH_PHASES]; /* relative to load_request.start_ns */
 };

@@ -187,14 +187,18 @@ int small_files(struct load *l, struct hearth_error *err) {
     int r = 0;
     for (size_t i = 0; !r && i < n; i++) {
         for (; !r && next < n && next < i + OPEN_AHEAD; next++)
-            if (is_small(l, next))
+            if (is_small(l, next)) {
+                load_asks(l, next);
                 r = open_ahead(&s, next, err);
+            }
         int *slot = &s.ahead[i % OPEN_AHEAD];
         if (r || !is_small(l, i))
             continue;
+        load_asks(l, i);
         r = one_file(&s, i, *slot, err);
         *slot = close_fd(*slot);
         s.cached[i % OPEN_AHEAD] = 0;
     }
+    load_answered(l);
     return r;
 }

@@ -2,14 +2,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/stat.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "loader/internal.h"
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/file_system.h"
 #include "util/kernel.h"
 
 /* What lengths and offsets of direct reads must be multiples of; 0 when there are no direct reads. File systems that do
@@ -33,7 +36,10 @@ static void count_cached(struct stream *s) {
             s->cached_before += cached_bytes(s->source, i * s->piece_bytes, stream_piece_length(s, i));
 }
 
-void stream_go_buffered(struct stream *s) {
+void stream_go_buffered(struct stream *s, const char *does) {
+    struct statfs fs;
+    const char *name = fstatfs(s->source, &fs) == 0 ? file_system_name((long)fs.f_type) : NULL;
+    snprintf(s->not_direct, sizeof(s->not_direct), "%s %s", name ? name : "its file system", does);
     s->direct = false;
     count_cached(s);
     (void)fcntl(s->source, F_SETFL, fcntl(s->source, F_GETFL) & ~O_DIRECT);
@@ -48,6 +54,7 @@ static int open_source(struct stream *s, uint64_t *cached, struct hearth_error *
         s->may_block = true;
         if ((r = artifact_open(a, s->file, 0, &s->source, err)))
             return r;
+        stream_go_buffered(s, "opens nothing for direct reads");
     } else if (r) {
         if (err)
             *err = refused;
@@ -56,7 +63,7 @@ static int open_source(struct stream *s, uint64_t *cached, struct hearth_error *
         s->align = direct_alignment(s->source, s->load->engine->backing.small_page, &s->may_block);
         s->direct = s->align > 0;
         if (!s->direct)
-            stream_go_buffered(s);
+            stream_go_buffered(s, "has no direct reads");
     }
     *cached = cached_bytes(s->source, 0, s->bytes);
     /* What the page cache has is read from there, at the speed of memory. */

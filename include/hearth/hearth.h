@@ -407,10 +407,11 @@ struct hearth_status {
     uint64_t fds_used, fds_limit;             /* descriptors */
     uint32_t queued;                          /* loads */
     uint32_t flags;                           /* HEARTH_STATUS_* */
-    char version[64], socket[256], reader[256], direct_io[64], backing[256]; /* cut where longer; "" where not told */
-    char configuration[1024];                                                /* likewise */
-    uint64_t reserve_bytes, reserve_held_bytes;                              /* bytes */
-    char swap[128], state[512];                                              /* as the texts above */
+    char version[64], socket[256], reader[256], direct_io[128], backing[256]; /* cut where longer; "" where not told */
+    char configuration[1024];                                                 /* likewise */
+    uint64_t reserve_bytes, reserve_held_bytes;                               /* bytes */
+    char swap[128], state[512];                                               /* as the texts above */
+    char stalled[1024];                                                       /* likewise */
 };
 /* [asks] Errors: no others. */
 HEARTH_API int hearth_get_status(struct hearth *h, uint64_t deadline, struct hearth_status *out,

@@ -332,7 +332,7 @@ struct hearth_msg_status_reply {
     struct hearth_wire_str version; /* "0.1.0" */
     struct hearth_wire_str socket;
     struct hearth_wire_str reader;        /* "io_uring", ... and why */
-    struct hearth_wire_str direct_io;     /* "yes", "no", "partly" (of the loads so far), "unknown" before one */
+    struct hearth_wire_str direct_io;     /* of the loads so far: "yes", "no: ..." or "partly: ..."; else "unknown" */
     struct hearth_wire_str backing;       /* what blobs are made of here, and why */
     struct hearth_wire_str configuration; /* the file that applies, "none"; and what was wrong when it was read again */
     uint64_t reserve_bytes;               /* memory to be held ready for loads, as configured; 0: none */
@@ -344,6 +344,7 @@ struct hearth_msg_status_reply {
     uint32_t queued;                      /* loads that wait for their turn, or for memory or descriptors */
     uint32_t flags;                       /* HEARTH_STATUS_* */
     struct hearth_wire_str state;         /* where records, history and pins are kept, and how that is */
+    struct hearth_wire_str stalled;       /* a file that storage has not answered about for seconds; else "" */
 };
 
 /* EVICT -> DONE. Drops an artifact by id (a reference is looked up with LIST first: it needs no storage). One with

@@ -139,7 +139,8 @@ static enum taken take_status(struct request *r, const struct wire_in *in, struc
               wire_get_text(in, m.backing, s->backing, sizeof(s->backing)) == 0 &&
               wire_get_text(in, m.configuration, s->configuration, sizeof(s->configuration)) == 0 &&
               wire_get_text(in, m.swap, s->swap, sizeof(s->swap)) == 0 &&
-              wire_get_text(in, m.state, s->state, sizeof(s->state)) == 0;
+              wire_get_text(in, m.state, s->state, sizeof(s->state)) == 0 &&
+              wire_get_text(in, m.stalled, s->stalled, sizeof(s->stalled)) == 0;
     return ok ? TAKEN_FINAL : TAKEN_WRONG;
 }
 

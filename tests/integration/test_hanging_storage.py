@@ -1,7 +1,10 @@
 """Storage that does not answer, or answers with errors: it costs what lies on it, and nothing else."""
 
 import contextlib
+import json
 import os
+import re
+import subprocess
 
 import fuse_storage
 import packets
@@ -132,6 +135,29 @@ def test_the_end_does_not_wait_for_a_reference_that_hangs(storage, served):
         with pytest.raises(Refused) as caught:
             stop_and_read(served, client)
         assert caught.value.code == "cancelled"
+
+
+def test_status_names_the_file_that_storage_does_not_answer_for(storage, served, bin_dir):
+    def status(*flags):
+        return subprocess.check_output([bin_dir / "hearth", "status", "--socket", served.socket, *flags], text=True)
+
+    def stalled():
+        return json.loads(status("--json"))["stalled"]
+
+    model(storage.shown, "m")
+    model(storage.shown, "n")
+    assert not stalled()
+    storage.rules("read model.safetensors", "getattr n")
+    client, _ = hang(served, storage, "m")
+    with client:
+        client.send_load(storage.at / "n")
+        wait_until(stalled, "it is told of")
+        assert stalled().startswith(f"{storage.at / 'm' / 'model.safetensors'} at 0, for ")
+        assert re.search(f"^waits for +{storage.at}/m/", status(), re.M)
+        storage.rules("getattr n")
+        wait_until(lambda: stalled().startswith(f"{storage.at / 'n'}, for "), "so is a reference")
+        storage.rules()
+        wait_until(lambda: not stalled(), "nothing is waited for any more")
 
 
 def stop_and_read(daemon, client):

@@ -26,6 +26,7 @@ static void readahead_of_our_own_reads_does_not_count_as_cached(void **state) {
         if (load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err))
             fail_msg("%s (%s)", err.message, err.file);
         assert_false(r->direct_io);
+        assert_non_null(strstr(r->not_direct, " has no direct reads"));
         assert_int_equal(r->from_page_cache, cached);
         assert_int_equal(r->from_disk, LARGE - cached);
         resident_free(r);

@@ -59,6 +59,7 @@ static void direct_reads_that_are_refused_go_through_the_page_cache(void **state
     struct engine *e = engine_with(refuse_direct);
     struct resident *r = load_and_compare(e, 6);
     assert_false(r->direct_io);
+    assert_non_null(strstr(r->not_direct, " refuses direct reads"));
     assert_int_equal(r->from_disk + r->from_page_cache, LARGE);
     resident_free(r);
     engine_free(e);
