@@ -8,5 +8,6 @@
 int daemon_cache(const struct bench_options *o, struct bench_rows *rows);
 int daemon_scale(const struct bench_options *o, struct bench_rows *rows);
 int daemon_pressure(const struct bench_options *o, struct bench_rows *rows);
+int daemon_urgent(const struct bench_options *o, struct bench_rows *rows);
 int daemon_reserve(const struct bench_options *o, struct bench_rows *rows);
 int daemon_stream(const struct bench_options *o, struct bench_rows *rows);

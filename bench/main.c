@@ -29,7 +29,7 @@ static const struct part {
 } parts[] = {
     {"core", "attach", core_attach},       {"core", "load", core_load},         {"core", "memory", core_memory},
     {"daemon", "cache", daemon_cache},     {"daemon", "scale", daemon_scale},   {"daemon", "pressure", daemon_pressure},
-    {"daemon", "reserve", daemon_reserve}, {"daemon", "stream", daemon_stream},
+    {"daemon", "reserve", daemon_reserve}, {"daemon", "stream", daemon_stream}, {"daemon", "urgent", daemon_urgent},
 };
 #define N_PARTS (sizeof(parts) / sizeof(parts[0]))
 
