@@ -327,6 +327,7 @@ int artifacts_new(const struct artifacts_options *options, struct artifacts **ou
 void artifacts_tune(struct artifacts *a, unsigned loads_at_once, bool background_evicts) {
     a->slots.at_once = loads_at_once;
     a->o.background_evicts = background_evicts;
+    residency_shrink(a);
     queue_run(a);
 }
 

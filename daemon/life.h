@@ -92,6 +92,8 @@ struct holdings residency_survey(const struct generation *for_whom, const struct
 /* Evicts residents that may go for it, the least recently used first, until so much is on its way back. */
 void residency_make_room(const struct generation *for_whom, struct charge lacking);
 
+/* Evicts what nobody uses until the rest fits into the budget, which has become smaller. */
+void residency_shrink(struct artifacts *a);
 /* It was dropped, and clients hold some of it: looks now and then whether they still do. */
 void residency_held(struct generation *g);
 /* loop_timer: looks. */

@@ -100,6 +100,23 @@ struct holdings residency_survey(const struct generation *for_whom, const struct
     return h;
 }
 
+void residency_shrink(struct artifacts *a) {
+    struct charge over = budget_lacking(a->o.budget, (struct charge){0, 0});
+    const struct generation *gone;
+    TAILQ_FOREACH(gone, &a->all, link)
+    if (gone->state == HEARTH_STATE_GONE && gone->ending)
+        over = charge_minus(over, gone->charged);
+    for (struct generation *g = TAILQ_FIRST(&a->used), *next; g && !charge_is_none(over); g = next) {
+        char id[ID_TEXT_BYTES];
+        next = TAILQ_NEXT(g, used);
+        if (g->leases || g->pinned)
+            continue;
+        over = charge_minus(over, g->charged);
+        log_info("evicting %s, %s: the budget is smaller now", format_id(g->id, id), g->spec->ref);
+        life_drop(g);
+    }
+}
+
 void residency_make_room(const struct generation *for_whom, struct charge lacking) {
     struct artifacts *a = for_whom->artifacts;
     struct shares shares;

@@ -349,6 +349,25 @@ static void what_is_held_does_not_keep_the_daemon_from_ending(void **state) {
     assert_int_equal(n_residents, 0);
 }
 
+static void a_budget_that_becomes_smaller_takes_what_nobody_uses(void **state) {
+    (void)state;
+    make_resident("/a", 1);
+    make_resident("/b", 2);
+    make_resident("/c", 3);
+    assert_int_equal(artifacts_lease(find(1), NULL), 0);
+    budget.limit.bytes = 2 * FILE_BYTES;
+    artifacts_tune(artifacts, 2, false);
+    assert_null(find(2));
+    assert_non_null(find(3));
+    artifacts_tune(artifacts, 2, false); /* what is on its way back counts */
+    assert_non_null(find(3));
+    budget.limit.bytes = 1;
+    artifacts_tune(artifacts, 2, false);
+    assert_null(find(3));
+    assert_non_null(find(1)); /* its client has it */
+    artifacts_unlease(find(1));
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
@@ -366,6 +385,7 @@ int main(void) {
         T(small_ones_do_not_keep_a_large_one_waiting),
         T(what_waits_for_clients_keeps_nobody_waiting),
         T(what_was_cancelled_is_waited_for_before_others_go),
+        T(a_budget_that_becomes_smaller_takes_what_nobody_uses),
         T(what_clients_hold_of_the_dropped_is_charged_until_they_let_go),
         T(what_is_held_does_not_keep_the_daemon_from_ending),
     };
