@@ -334,6 +334,9 @@ void artifacts_tune(struct artifacts *a, unsigned loads_at_once, bool background
 struct artifacts *artifacts_free(struct artifacts *a) {
     if (!a)
         return NULL;
+    struct loop_timer *timers[] = {&a->progress, &a->look_again, &a->preload, &a->held};
+    for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++)
+        loop_timer_remove(timers[i]);
     forget_watchers(a, NULL, 0, NULL);
     for (struct generation *g; (g = TAILQ_FIRST(&a->all));) {
         if (g->resident)

@@ -49,7 +49,7 @@ struct loop_timer {
     struct loop_timer *next;
     struct loop *loop;
 };
-/* Switches itself off when it is due. The timer must outlive the loop's run, or be taken out; not from a timer's own
+/* Switches itself off when it is due. The timer must outlive the loop, or be taken out; not from a timer's own
  * call. */
 void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t at);
 void loop_timer_remove(struct loop_timer *t);

@@ -290,6 +290,7 @@ int resolver_new(struct loop *loop, struct resolver **out, struct hearth_error *
 struct resolver *resolver_free(struct resolver *r) {
     if (!r)
         return NULL;
+    loop_timer_remove(&r->patience);
     pthread_mutex_lock(&r->mailbox->lock);
     r->mailbox->loop = NULL;
     for (struct resolve *job; (job = TAILQ_FIRST(&r->jobs));) {
