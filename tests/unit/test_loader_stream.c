@@ -43,7 +43,8 @@ static void on_end(void *user, struct load *l) {
     on_done(&s->done, l);
 }
 
-static void begin_held(struct streamed *s, struct artifact *a, enum hearth_verify verify) {
+static void begin_held(struct streamed *s, struct artifact *a, enum hearth_verify verify,
+                       const struct record *records) {
     *s = (struct streamed){.streams = WAITER_INIT, .done = WAITER_INIT};
     s->engine = engine(BACKING_AUTO);
     struct resident *r;
@@ -51,8 +52,14 @@ static void begin_held(struct streamed *s, struct artifact *a, enum hearth_verif
     assert_int_equal(load_once(s->engine, first, HEARTH_VERIFY_NONE, &r, &err), 0);
     resident_free(r);
     hold_reads(s->engine, true);
-    const struct load_request q = {
-        .id = 7, .start_ns = 1, .artifact = a, .verify = verify, .streams = on_streams, .done = on_end, .user = s};
+    const struct load_request q = {.id = 7,
+                                   .start_ns = 1,
+                                   .artifact = a,
+                                   .verify = verify,
+                                   .records = records,
+                                   .streams = on_streams,
+                                   .done = on_end,
+                                   .user = s};
     assert_int_equal(load_start(s->engine, &q, &s->load, &err), 0);
     wait_done(&s->streams);
     assert_int_equal(load_stream(s->load, &s->index_fd, &s->page_fd, &err), 0);
@@ -116,7 +123,7 @@ static void a_file_shows_its_chunks_as_they_come_and_can_be_opened_when_all_are_
     put_file("large.bin", LARGE, 1);
     for (size_t i = 0; i < sizeof(verifies) / sizeof(verifies[0]); i++) {
         struct streamed s;
-        begin_held(&s, resolve(NULL, 0, 0), verifies[i]);
+        begin_held(&s, resolve(NULL, 0, 0), verifies[i], NULL);
         assert_memory_equal(s.page->magic, HEARTH_PROGRESS_MAGIC, 8);
         assert_int_equal(s.page->version, HEARTH_PROGRESS_VERSION);
         assert_int_equal(s.page->total_bytes, s.page_bytes);
@@ -163,7 +170,7 @@ static void bytes_that_are_to_be_proven_are_told_apart_from_those_that_are(void 
     const struct artifact_digest wrong = {.path = "large.bin", .sha256 = {1, 2, 3}};
     put_file("large.bin", LARGE, 1);
     struct streamed s;
-    begin_held(&s, resolve(&wrong, 1, 0), HEARTH_VERIFY_REMEMBERED);
+    begin_held(&s, resolve(&wrong, 1, 0), HEARTH_VERIFY_REMEMBERED, NULL);
     hold_reads(s.engine, false);
     wait_for_end(&s);
     assert_int_equal(state_of(&s), HEARTH_PROGRESS_FAILED);
@@ -181,11 +188,54 @@ static void bytes_that_are_to_be_proven_are_told_apart_from_those_that_are(void 
     end_streamed(&s);
 }
 
+/* What was proven once is exposed chunk by chunk although a digest is expected, and what differs never is. */
+static void chunks_that_match_a_record_are_exposed_and_others_are_not(void **state) {
+    (void)state;
+    enum { BAD = 4 }; /* the last one to be read: the tail comes early */
+    const struct artifact_digest digest = {.path = "large.bin", .sha256 = {1, 2, 3}};
+    put_file("large.bin", LARGE, 1);
+    nanosleep(&(struct timespec){.tv_sec = 2, .tv_nsec = 100000000}, NULL); /* records are of what has been quiet */
+    struct engine *e = engine(BACKING_AUTO);
+    struct resident *r;
+    assert_int_equal(load_once(e, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, &r, &err), 0);
+    engine_free(e);
+    if (!r->blobs[0].lasting) {
+        resident_free(r);
+        skip(); /* not on local storage */
+    }
+    struct record record = {.identity = r->artifact->files[0].identity,
+                            .has_sha256 = true,
+                            .sha256 = {1, 2, 3}, /* what was proven is not looked at again */
+                            .n_chunks = N_CHUNKS,
+                            .chunks = r->blobs[0].chunks};
+    for (unsigned damaged = 0; damaged < 2; damaged++) {
+        struct artifact *a = resolve(&digest, 1, 0);
+        a->files[0].demanded = false;
+        record.chunks[BAD].low ^= damaged;
+        struct streamed s;
+        begin_held(&s, a, HEARTH_VERIFY_REMEMBERED, &record);
+        hold_reads(s.engine, false);
+        wait_for_end(&s);
+        assert_int_equal(s.file->verified, HEARTH_VERIFIED_MATCHED);
+        if (damaged) {
+            assert_int_equal(state_of(&s), HEARTH_PROGRESS_FAILED);
+            assert_int_equal(s.page->error.code, HEARTH_E_INTEGRITY);
+            assert_int_equal(s.page->error.offset, BAD * CHUNK_BYTES);
+            assert_int_equal(bits(&s, s.file->exposed) & (1 << BAD | 1), 1);
+        } else {
+            assert_int_equal(state_of(&s), HEARTH_PROGRESS_RESIDENT);
+        }
+        wait_done(&s.done);
+        end_streamed(&s);
+    }
+    resident_free(r);
+}
+
 static void a_load_that_is_cancelled_tells_so(void **state) {
     (void)state;
     put_file("large.bin", LARGE, 1);
     struct streamed s;
-    begin_held(&s, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3);
+    begin_held(&s, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, NULL);
     load_cancel(s.load);
     wait_for_end(&s);
     assert_int_equal(state_of(&s), HEARTH_PROGRESS_FAILED);
@@ -200,7 +250,7 @@ static void nobody_else_can_write_cut_or_seal_what_fills(void **state) {
     (void)state;
     put_file("large.bin", LARGE, 1);
     struct streamed s;
-    begin_held(&s, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3);
+    begin_held(&s, resolve(NULL, 0, 0), HEARTH_VERIFY_XXH3, NULL);
     assert_int_equal(fcntl(s.file_fd, F_SETLEASE, F_UNLCK), 0); /* what our own uid can do: it opens to itself */
     const int fds[] = {s.page_fd, s.index_fd, s.file_fd};
     for (size_t i = 0; i < 3; i++) {
@@ -263,6 +313,7 @@ int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
         TEST(a_file_shows_its_chunks_as_they_come_and_can_be_opened_when_all_are_there),
         TEST(bytes_that_are_to_be_proven_are_told_apart_from_those_that_are),
+        TEST(chunks_that_match_a_record_are_exposed_and_others_are_not),
         TEST(a_load_that_is_cancelled_tells_so),
         TEST(nobody_else_can_write_cut_or_seal_what_fills),
         TEST(only_a_load_with_a_large_file_can_be_streamed),
