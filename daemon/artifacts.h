@@ -65,7 +65,7 @@ struct artifacts_events {
     void (*pinned)(void *user, const struct load_spec *spec, bool pinned);
     /* Its memory is about to go: whoever keeps descriptors of it gives them up. */
     void (*dropped)(void *user, struct generation *g);
-    /* A load that clients stream has failed: its leases stay until they end by themselves. */
+    /* A load has failed. If clients stream it, their leases stay until they end by themselves. */
     void (*failed)(void *user, const struct generation *g, const struct hearth_error *err);
 };
 

@@ -169,8 +169,7 @@ void life_failed(struct generation *g, const struct hearth_error *err) {
     if (g->reason)
         *g->reason = *err;
     waiting_finish_all(g, err);
-    if (g->leases)
-        a->o.events.failed(a->o.user, g, err);
+    a->o.events.failed(a->o.user, g, err);
     if (!g->reason) { /* told to those who waited; there is no memory to keep it */
         life_forget_failure(g);
         return;

@@ -73,6 +73,12 @@ static void histograms(FILE *to, const struct metrics *m) {
     histogram(to, "attach_seconds", "", &m->attach, attach_bounds, COUNT(attach_bounds));
 }
 
+static void by_code(FILE *to, const char *name, const char *help, const uint64_t *counts) {
+    about(to, name, "counter", help);
+    for (int i = HEARTH_OK + 1; i < METRICS_CODES; i++)
+        fprintf(to, "hearth_%s{reason=\"%s\"} %" PRIu64 "\n", name, hearth_code_name((enum hearth_code)i), counts[i]);
+}
+
 void metrics_write(const struct metrics *m, FILE *to) {
     about(to, "build_info", "gauge", "Always 1; the version of hearthd.");
     fprintf(to, "hearth_build_info{version=\"%s\"} 1\n", HEARTH_VERSION);
@@ -100,8 +106,7 @@ void metrics_write(const struct metrics *m, FILE *to) {
     fprintf(to, "hearth_read_bytes_total{origin=\"page_cache\"} %" PRIu64 "\n", m->read_page_cache);
     value(to, "evictions_total", "counter",
           "Resident artifacts that were given up: on request, for room, or because their files changed.", m->evictions);
-    about(to, "refusals_total", "counter", "Requests and connections that were answered with an error, by its code.");
-    for (int i = HEARTH_OK + 1; i < METRICS_CODES; i++)
-        fprintf(to, "hearth_refusals_total{reason=\"%s\"} %" PRIu64 "\n", hearth_code_name((enum hearth_code)i),
-                m->refusals[i]);
+    by_code(to, "load_failures_total", "Loads that failed, by the code of their error.", m->failures);
+    by_code(to, "refusals_total", "Requests and connections that were answered with an error, by its code.",
+            m->refusals);
 }

@@ -33,6 +33,7 @@ struct metrics {
     struct histogram load, phases[HEARTH_PHASES], attach;
     uint64_t read_disk, read_page_cache; /* bytes */
     uint64_t evictions;
+    uint64_t failures[METRICS_CODES]; /* loads that failed */
     /* As it is at the moment. */
     uint64_t refusals[METRICS_CODES]; /* likewise counted, by ipc/ */
     uint64_t artifacts[METRICS_STATES];

@@ -339,7 +339,11 @@ static void on_want(void *user, struct ipc_peer *p, const struct hearth_msg_want
 /* Who was to see that, and might not look again, is hung up on. */
 static void failed(void *user, const struct generation *g, const struct hearth_error *err) {
     struct daemon *d = user;
+    if ((unsigned)err->code < METRICS_CODES)
+        d->metrics.failures[err->code]++;
     struct client *c;
+    if (!g->leases)
+        return;
     LIST_FOREACH(c, &d->clients, link) {
         const struct lease *l = client_lease(c, g);
         if (l && l->speculative)

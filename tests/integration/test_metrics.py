@@ -136,6 +136,11 @@ def test_figures_follow_what_happens(measured, place, tmp_path):
         assert now[("hearth_refusals_total", 'reason="not_found"')] == 1
         assert now[("hearth_refusals_total", 'reason="busy"')] == 1
         assert now[("hearth_evictions_total", "")] == 0
+        (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 4096)
+        with pytest.raises(Refused):
+            client.load(tmp_path / "bad.safetensors")
+        now = parse(http(place)[2])
+        assert now[("hearth_load_failures_total", 'reason="malformed"')] == 1
         client.detach(id_)
         client.evict(id_)
     wait_until(lambda: parse(http(place)[2])[("hearth_clients", "")] == 0, "the client has gone")
