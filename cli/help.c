@@ -25,7 +25,8 @@ void help_program(FILE *out) {
     for (size_t i = 0; i < N_VERBS; i++)
         fprintf(out, "  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
     fputs("  help     show this, or help on a verb: hearth help load\n\n"
-          "REF is a path (a directory or one file), or the id of an artifact that `hearth ls` shows.\n\n"
+          "REF is a path (a directory or one file), SOURCE/PATH, hf/ORG/NAME[@REV] of your Hugging Face cache,\n"
+          "or the id of an artifact that `hearth ls` shows.\n\n"
           "Options before or behind the verb:\n",
           out);
     options_help(OPTIONS_DAEMON | OPTIONS_ALL | OPTION_VERSION, out);

@@ -74,7 +74,9 @@ int cli_lookup(struct cli *c, struct hearth *h, const char *argument, struct hea
     char path[HEARTH_REF_MAX];
     if (!argument_is_id(argument, &id)) {
         id = 0;
-        int r = absolute_path(argument, path, sizeof(path), err);
+        bool hub = strncmp(argument, "hf/", 3) == 0; /* what of it still stands there is known to the library */
+        int r = hub ? hearth_ref_from_argument(argument, path, sizeof(path), err)
+                    : absolute_path(argument, path, sizeof(path), err);
         if (r != 0)
             return r;
         path_settle(path);

@@ -122,10 +122,12 @@ HEARTH_API int hearth_default_socket(bool system_wide, char *buffer, size_t size
 
 /* An argument that a person typed to a reference for the daemon: what exists as a path becomes absolute and tidy, so
  * that one place has one name; links in it stay, for "latest" may be one, but what stands before a ".." is resolved,
- * because behind a link ".." is not what it seems. Anything else is left alone. Writes at most `size` bytes with a NUL.
- * Asks the file system, so it may block on storage, without a deadline. Errors: INVALID when it does not fit into
- * `size` or HEARTH_REF_MAX; NOT_FOUND (it was removed), DENIED, INVALID (too long), NO_MEMORY, SYSTEM when the current
- * directory cannot be told. [any], while no thread changes the current directory. */
+ * because behind a link ".." is not what it seems. hf/ORG/NAME[@REV] becomes the path of that snapshot in the caller's
+ * Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub). Anything else is left alone. Writes at
+ * most `size` bytes with a NUL. Asks the file system, so it may block on storage, without a deadline. Errors: INVALID
+ * when it does not fit into `size` or HEARTH_REF_MAX; NOT_FOUND (it was removed; not in the cache), DENIED, INVALID
+ * (too long), NO_MEMORY, SYSTEM when the current directory cannot be told. [any], while no thread changes the current
+ * directory. */
 HEARTH_API int hearth_ref_from_argument(const char *argument, char *buffer, size_t size, struct hearth_error *err);
 
 /* ---- for a server's own event loop ---- */

@@ -93,6 +93,12 @@ int connection_late(const struct hearth *h, struct hearth_error *err);
 /* 0 while it lives, else why not. */
 int connection_dead(const struct hearth *h, struct hearth_error *err);
 
+/* ---- hub.c: the caller's Hugging Face cache ---- */
+
+#define HUB_PREFIX "hf/"
+/* The path of the snapshot that an argument with this prefix means. Errors: INVALID, NOT_FOUND. */
+int hub_reference(const char *argument, char *out, size_t size, struct hearth_error *err);
+
 /* ---- request.c: requests and their replies ---- */
 
 /* To be called before a request is built: refuses a dead connection and a forked child; where r brings descriptors,

@@ -1,6 +1,7 @@
 /* ipc/client/paths.c: what a person typed, and where sockets are. */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "ipc/client/client.h"
@@ -16,7 +17,10 @@ int hearth_ref_from_argument(const char *argument, char *buffer, size_t size, st
     char path[HEARTH_REF_MAX];
     _cleanup_free_ char *cwd = NULL;
     /* lstat: a link that leads nowhere is a path too, and the daemon then says what is wrong with it. */
-    if (argument[0] != '/' && lstat(argument, &st) == 0 && !(cwd = getcwd(NULL, 0)))
+    bool exists = argument[0] != '/' && lstat(argument, &st) == 0;
+    if (!exists && strncmp(argument, HUB_PREFIX, strlen(HUB_PREFIX)) == 0)
+        return hub_reference(argument, buffer, size < sizeof(path) ? size : sizeof(path), err);
+    if (exists && !(cwd = getcwd(NULL, 0)))
         return error_errno(err, errno, "cannot tell the current directory");
     int n = snprintf(path, sizeof(path), "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", argument);
     if (n >= 0 && (size_t)n < sizeof(path)) {

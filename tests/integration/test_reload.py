@@ -40,8 +40,8 @@ def test_what_can_change_changes_at_once_and_the_rest_is_named(make_daemon, conf
         id_ = client.load(model)["id"]
         for fd in client.attach(id_):
             os.close(fd)
-        conf.write_text("budget = 2GiB\nverify = none\nloads-at-once = 5\nreader = pread\nhash-workers = 1\n")
-        assert "needs a restart to change: reader, hash-workers" in "\n".join(reload(daemon))
+        conf.write_text("budget = 2GiB\nverify = none\nloads-at-once = 5\nreader = pread\nhash-workers = 1\nstate-dir = none\n")
+        assert "needs a restart to change: reader, hash-workers, state-dir" in "\n".join(reload(daemon))
         status = client.status()
         assert status["budget_bytes"] == 2 << 30 and status["leases"] == 1 and status["artifacts"] == 1
         assert client.load(model)["id"] == id_

@@ -117,6 +117,25 @@ def test_the_command_line_takes_names(served, world, bin_dir):
         assert client.list() == []
 
 
+def test_a_model_of_the_hugging_face_cache_has_a_name(daemon, bin_dir, tmp_path):
+    repository = tmp_path / "home/hub/models--org--name"
+    for folder in ("refs", "blobs", "snapshots/abc123"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "refs/main").write_text("abc123")
+    make_safetensors(repository / "blobs/0", 4096)
+    (repository / "snapshots/abc123/model.safetensors").symlink_to("../../blobs/0")
+
+    def hearth(*arguments):
+        env = {**daemon.env, "HF_HOME": str(tmp_path / "home")}
+        return subprocess.run([bin_dir / "hearth", *arguments], env=env, capture_output=True, text=True)
+
+    assert hearth("load", "hf/org/name").returncode == 0
+    assert str(repository / "snapshots/abc123") in hearth("ls").stdout
+    assert hearth("evict", "hf/org/name@main").returncode == 0
+    missing = hearth("load", "hf/org/other")
+    assert missing.returncode == 1 and "hf download" in missing.stderr
+
+
 def test_dots_do_not_lead_out(served, world):
     with Client(served.socket) as client:
         for reference in ("models/../secret", "models/..", "models/a/../../secret", "inner/../a"):
@@ -287,3 +306,26 @@ def test_one_users_loads_do_not_empty_anothers_memory(make_daemon, world):
             carol.load(f"models/{i}.safetensors")
         left = [item["id"] for item in bob.list() if item["id"] in bobs]
         assert left == bobs[-3:]  # with one less, he would have less than his half
+
+
+@as_root
+def test_what_is_loaded_without_a_client_is_there_for_those_of_its_source(make_daemon, world, bin_dir):
+    """A preload, and a pin of an earlier run."""
+    flags = ["--config", str(world / "conf"), "--socket", str(world / "hearth.sock"), "--state-dir", str(world / "state"),
+             "--preload", "models/a"]
+    daemon = make_daemon(*flags)
+
+    def hearth(*arguments):
+        subprocess.run([bin_dir / "hearth", *arguments], env=daemon.env, check=True, stdout=subprocess.DEVNULL)
+
+    hearth("load", "inner/b")
+    hearth("pin", "inner/b")
+    assert daemon.stop() == 0
+    daemon = make_daemon(*flags)
+    with Client(daemon.socket) as root, client_of(daemon, ALICE) as alice:
+        def resident():
+            return sorted(item["ref"] for item in alice.list() if item["state"] == packets.RESIDENT)
+
+        wait_until(lambda: resident() == [f"{world}/models/a", f"{world}/models/inner/b"], "both are there for her")
+        assert len(root.list()) == 2
+        assert alice.load("inner/b")["flags"] & packets.SHARED

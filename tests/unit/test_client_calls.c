@@ -660,8 +660,8 @@ static void an_argument_that_exists_becomes_absolute(void **state) {
     assert_int_equal(hearth_ref_from_argument("/not/../there", out, sizeof(out), &err), 0);
     assert_string_equal(out, "/not/../there");
     unlink("link");
-    assert_int_equal(hearth_ref_from_argument("hf/org/name@main", out, sizeof(out), &err), 0);
-    assert_string_equal(out, "hf/org/name@main");
+    assert_int_equal(hearth_ref_from_argument("models/org/name@main", out, sizeof(out), &err), 0);
+    assert_string_equal(out, "models/org/name@main");
     assert_int_equal(hearth_ref_from_argument("/not/there", out, sizeof(out), &err), 0);
     assert_string_equal(out, "/not/there");
     strcpy(out, "left over");
