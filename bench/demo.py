@@ -173,8 +173,8 @@ class Hearth:
         self.daemon = None
 
     def start(self):
-        self.daemon = subprocess.Popen([self.programs / "hearthd", "--socket", self.socket], stdin=subprocess.DEVNULL,
-                                       stdout=self.log, stderr=self.log)
+        command = [self.programs / "hearthd", "--socket", self.socket, "--state-dir", self.home / "state"]
+        self.daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while self.cli("status", "--json", quiet=True).returncode != 0:
             if self.daemon.poll() is not None or time.monotonic() > deadline:

@@ -96,7 +96,9 @@ int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home, 
     snprintf(program, sizeof(program), "%s/hearthd", bin_dir);
     snprintf(log, sizeof(log), "%s/hearthd.log", home);
     snprintf(d->socket, sizeof(d->socket), "%s/hearth.sock", home);
-    char *const argv[] = {program, (char *)"--socket", d->socket, (char *)(uintptr_t)option, NULL};
+    /* Without a state directory it remembers as well, for as long as it lives, and leaves nothing behind. */
+    char *const argv[] = {program,        (char *)"--socket",        d->socket, (char *)"--state-dir",
+                          (char *)"none", (char *)(uintptr_t)option, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
