@@ -80,12 +80,28 @@ static struct resident *load(struct engine *e, enum hearth_verify verify) {
     return r;
 }
 
-static void expect(struct engine *e, enum hearth_verify verify, uint64_t from_page_cache) {
+/* The system may take cached pages back at any time, and some do so ahead of need: so a figure that is too low is
+ * looked at again, one that is too high never. */
+#define ATTEMPTS 5
+
+static bool is_as_expected(struct engine *e, enum hearth_verify verify, uint64_t from_page_cache) {
     struct resident *r = load(e, verify);
-    assert_int_equal(r->from_page_cache, from_page_cache);
-    assert_int_equal(r->from_disk, LARGE - from_page_cache);
-    assert_true(atomic_load(&copies) > 0);
+    uint64_t found = r->from_page_cache;
+    assert_int_equal(r->from_disk, LARGE - found);
+    assert_true(found <= from_page_cache);
     resident_free(r);
+    return found == from_page_cache;
+}
+
+static void expect(struct engine *e, enum hearth_verify verify, uint64_t step, uint64_t end) {
+    for (unsigned i = 0; i < ATTEMPTS; i++) {
+        forget("f.bin");
+        if (is_as_expected(e, verify, cache("f.bin", step, end))) {
+            assert_true(atomic_load(&copies) > 0);
+            return;
+        }
+    }
+    fail_msg("it never took from the page cache what that held");
 }
 
 static void what_is_cached_is_copied_whatever_the_policy_and_the_pages(void **state) {
@@ -97,12 +113,9 @@ static void what_is_cached_is_copied_whatever_the_policy_and_the_pages(void **st
     for (size_t i = 0; i < 2; i++) {
         struct engine *e = engine(backings[i]);
         for (size_t k = 0; k < 3; k++) {
-            forget("f.bin");
-            expect(e, policies[k], cache("f.bin", 1, LARGE));
-            forget("f.bin");
-            expect(e, policies[k], cache("f.bin", 1, 5 * MIB));
-            forget("f.bin");
-            expect(e, policies[k], cache("f.bin", 2, LARGE));
+            expect(e, policies[k], 1, LARGE);
+            expect(e, policies[k], 1, 5 * MIB);
+            expect(e, policies[k], 2, LARGE);
         }
         engine_free(e);
     }
@@ -128,11 +141,13 @@ static void a_file_system_that_may_block_is_asked_once_for_each_worker(void **st
     put_file("f.bin", LARGE, 1);
     struct engine *e = engine(BACKING_AUTO);
     leaves = UNSUPPORTED;
-    cache("f.bin", 1, LARGE);
-    struct resident *r = load(e, HEARTH_VERIFY_XXH3);
-    assert_true(atomic_load(&copies) <= e->n_hashers);
-    assert_int_equal(r->from_page_cache, LARGE); /* by the reader, then */
-    resident_free(r);
+    bool all = false;
+    for (unsigned i = 0; i < ATTEMPTS && !all; i++) {
+        cache("f.bin", 1, LARGE);
+        all = is_as_expected(e, HEARTH_VERIFY_XXH3, LARGE); /* by the reader, then */
+        assert_true(atomic_load(&copies) <= e->n_hashers);
+    }
+    assert_true(all);
     engine_free(e);
 }
 
@@ -170,26 +185,25 @@ static int refuse_cachestat(void) {
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 }
 
-static int without_cachestat(uint64_t held) {
+static int without_cachestat(void) {
     if (refuse_cachestat())
         return 1;
     struct engine *e = engine(BACKING_AUTO);
-    struct resident *r = load(e, HEARTH_VERIFY_XXH3);
-    int result = r->from_page_cache == held && r->from_disk == LARGE - held ? 0 : 2;
-    resident_free(r);
+    bool good = false;
+    for (unsigned i = 0; i < ATTEMPTS && !good; i++)
+        good = is_as_expected(e, HEARTH_VERIFY_XXH3, cache("f.bin", 2, LARGE));
     engine_free(e);
-    return result;
+    return good ? 0 : 2;
 }
 
 static void kernels_without_cachestat_tell_by_mincore(void **state) {
     (void)state;
     leaves = NEVER;
     put_file("f.bin", LARGE, 1);
-    uint64_t held = cache("f.bin", 2, LARGE);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        _exit(without_cachestat(held));
+        _exit(without_cachestat());
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
