@@ -22,16 +22,28 @@ bool kernel_number(const char *path, uint64_t *out) {
     return f && fscanf(f, "%" SCNu64, out) == 1;
 }
 
-uint64_t kernel_keyed(const char *path, const char *key) {
+static void take_line(const char *line, const char *const *keys, uint64_t *values, size_t n_keys) {
+    for (size_t i = 0; i < n_keys; i++) {
+        size_t n = strlen(keys[i]);
+        uint64_t value;
+        if (strncmp(line, keys[i], n) == 0 && (line[n] == ' ' || line[n] == ':') &&
+            sscanf(line + n + 1, "%" SCNu64, &value) == 1)
+            values[i] = value;
+    }
+}
+
+bool kernel_keys(const char *path, const char *const *keys, uint64_t *values, size_t n) {
     _cleanup_fclose_ FILE *f = fopen(path, "re");
     char line[256];
-    size_t n = strlen(key);
-    uint64_t value = 0;
     while (f && fgets(line, sizeof(line), f))
-        if (strncmp(line, key, n) == 0 && (line[n] == ' ' || line[n] == ':') &&
-            sscanf(line + n + 1, "%" SCNu64, &value) == 1)
-            return value;
-    return 0;
+        take_line(line, keys, values, n);
+    return f;
+}
+
+uint64_t kernel_keyed(const char *path, const char *key) {
+    uint64_t value = 0;
+    kernel_keys(path, &key, &value, 1);
+    return value;
 }
 
 bool kernel_word(const char *path, char *out, size_t size) {

@@ -17,5 +17,8 @@ bool kernel_line(const char *path, char *out, size_t size);
 bool kernel_number(const char *path, uint64_t *out);
 /* The number behind `key` in a file of "key number" or "key: number" lines; 0 when absent. */
 uint64_t kernel_keyed(const char *path, const char *key);
+/* Several of them by one reading; what is absent is left as it is. False, with errno, when the file cannot be opened.
+ */
+bool kernel_keys(const char *path, const char *const *keys, uint64_t *values, size_t n);
 /* The word in brackets of a file like "always within_size [never]". */
 bool kernel_word(const char *path, char *out, size_t size);

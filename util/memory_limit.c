@@ -156,8 +156,12 @@ static void state_limit(void *user, const char *directory, const struct spelling
 int memory_limit_each(const char *root, memory_limit_call call, void *user, struct hearth_error *err) {
     struct memory_limit machine = {.of_machine = true};
     snprintf(machine.source, sizeof(machine.source), "%s/proc/meminfo", root);
-    uint64_t total = kernel_keyed(machine.source, "MemTotal");
-    uint64_t available = kernel_keyed(machine.source, "MemAvailable");
+    static const char *const keys[] = {"MemTotal", "MemAvailable"};
+    uint64_t values[2] = {0, 0};
+    /* Without descriptors, too: that is not to look like no memory. */
+    if (!kernel_keys(machine.source, keys, values, 2) && errno != ENOENT)
+        return error_errno(err, errno, "cannot read how much memory there is from %s", machine.source);
+    uint64_t total = values[0], available = values[1];
     if (total == 0)
         return error_set(err, HEARTH_E_SYSTEM, "cannot read how much memory there is from %s", machine.source);
     machine.limit = total * 1024;

@@ -30,6 +30,11 @@ static void a_key_is_not_another_one_that_begins_like_it(void **state) {
     assert_int_equal(kernel_keyed(at("/meminfo"), "SwapFree"), 7);
     assert_int_equal(kernel_keyed(at("/meminfo"), "Swap"), 0);
     assert_int_equal(kernel_keyed(at("/none"), "Swap"), 0);
+    static const char *const keys[] = {"SwapFree", "Swap", "SwapTotal"};
+    uint64_t values[3] = {1, 2, 3};
+    assert_true(kernel_keys(at("/meminfo"), keys, values, 3));
+    assert_true(values[0] == 7 && values[1] == 2 && values[2] == 42);
+    assert_false(kernel_keys(at("/none"), keys, values, 3));
 }
 
 static void a_word_is_the_one_in_brackets(void **state) {

@@ -1,6 +1,8 @@
 /* util/memory_limit: the tightest of all limits that apply is found, on recorded trees of /proc and /sys. */
 #include "recorded_tree.h"
 
+#include <sys/resource.h>
+
 #include "util/error.h"
 #include "util/memory_limit.h"
 
@@ -217,6 +219,19 @@ static void no_figures_at_all_is_an_error(void **state) {
     assert_int_equal(memory_limit_read(root, &m, &err), HEARTH_E_SYSTEM);
 }
 
+static void running_out_of_descriptors_is_not_running_out_of_memory(void **state) {
+    (void)state;
+    struct hearth_error err = HEARTH_ERROR_INIT;
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int r = memory_limit_check("", 4096, 0, &err);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(r, HEARTH_E_NO_FDS);
+    assert_int_equal(err.code, HEARTH_E_NO_FDS);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, tree_setup, tree_teardown)
     const struct CMUnitTest tests[] = {
@@ -235,6 +250,7 @@ int main(void) {
         T(a_file_of_the_own_group_is_found),
         T(each_limit_is_told_once),
         T(no_figures_at_all_is_an_error),
+        T(running_out_of_descriptors_is_not_running_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
