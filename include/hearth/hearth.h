@@ -212,7 +212,8 @@ HEARTH_API int hearth_load(struct hearth *h, const char *ref, const struct heart
  * call on this connection that waits or finds it dead, or hearth_close; on success err is NULL, else info is. Both are
  * valid during the call. The result's errors are those of hearth_load but TIMEOUT, for there is no deadline. When this
  * call itself fails, and in a forked child, `done` is never called. `options` may be NULL, `done` not.
- * Blocks only where the daemon has not read what it was asked before, about ten requests: for at most 100 ms then.
+ * Blocks only where the daemon has not read what it was asked before, about ten requests: for at most 100 ms then; and
+ * where this process has other mounts than the daemon, while it looks at the path, as hearth_load does.
  * Errors: INVALID (as of hearth_load, or in a forked child), NO_MEMORY, BUSY (the daemon did not read its requests in
  * that time), DISCONNECTED, PROTOCOL or the daemon's reason to hang up. */
 typedef void (*hearth_done)(void *user, const struct hearth_info *info, const struct hearth_error *err);
