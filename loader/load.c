@@ -108,7 +108,12 @@ int memory_still_fits(struct engine *e, uint64_t most, struct hearth_error *err)
     pthread_mutex_lock(&e->lock);
     uint64_t needed = beyond_pool(e, memory_needed(e, 0));
     pthread_mutex_unlock(&e->lock);
-    return memory_limit_check(e->limits_root, needed < most ? needed : most, 0, err);
+    struct hearth_error why = HEARTH_ERROR_INIT;
+    int r = memory_limit_check(e->limits_root, needed < most ? needed : most, 0, &why);
+    if (r == 0 || r == HEARTH_E_NO_FDS) /* it did fit; whatever else uses descriptors up meanwhile */
+        return 0;
+    *err = why;
+    return r;
 }
 
 /* ---- streams ---- */
