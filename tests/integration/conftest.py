@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import fuse_storage
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -148,3 +149,27 @@ def make_daemon(bin_dir, tmp_path, request):
 def daemon(make_daemon):
     """A daemon with the defaults."""
     return make_daemon()
+
+
+@pytest.fixture
+def storage(tmp_path):
+    why_not = fuse_storage.why_not()
+    if why_not:
+        pytest.skip(why_not)
+    (tmp_path / "storage").mkdir()
+    try:
+        mounted = fuse_storage.Storage(tmp_path / "storage")
+    except OSError as error:
+        pytest.skip(f"no FUSE file system can be mounted here: {error}")
+    yield mounted
+    mounted.close()
+
+
+@pytest.fixture
+def served(storage, make_daemon):
+    """A daemon that ends before its storage does."""
+    daemon = make_daemon()
+    yield daemon
+    storage.rules()
+    if not daemon.checked:
+        assert daemon.stop() == 0

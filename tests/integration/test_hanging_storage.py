@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 
-import fuse_storage
 import packets
 import pytest
 from conftest import wait_until
@@ -14,30 +13,6 @@ from packets import Client, Refused, make_safetensors
 
 LARGE, SMALL = 3 << 20, 4096  # a stream of the engine's, and what is read whole
 FOLDER_THREADS, LET_GO = 16, 16  # daemon/resolve.c, daemon/slots.h
-
-
-@pytest.fixture
-def storage(tmp_path):
-    why_not = fuse_storage.why_not()
-    if why_not:
-        pytest.skip(why_not)
-    (tmp_path / "storage").mkdir()
-    try:
-        mounted = fuse_storage.Storage(tmp_path / "storage")
-    except OSError as error:
-        pytest.skip(f"no FUSE file system can be mounted here: {error}")
-    yield mounted
-    mounted.close()
-
-
-@pytest.fixture
-def served(storage, make_daemon):
-    """A daemon that ends before its storage does."""
-    daemon = make_daemon()
-    yield daemon
-    storage.rules()
-    if not daemon.checked:
-        assert daemon.stop() == 0
 
 
 def model(folder, name, bytes_=LARGE):

@@ -11,7 +11,6 @@ import pathlib
 import random
 import struct
 
-import fuse_storage
 import packets
 import pytest
 from conftest import wait_until
@@ -33,30 +32,6 @@ class Streamer(Worker):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         return self.said()
-
-
-@pytest.fixture
-def storage(tmp_path):
-    why_not = fuse_storage.why_not()
-    if why_not:
-        pytest.skip(why_not)
-    (tmp_path / "storage").mkdir()
-    try:
-        mounted = fuse_storage.Storage(tmp_path / "storage")
-    except OSError as error:
-        pytest.skip(f"no FUSE file system can be mounted here: {error}")
-    yield mounted
-    mounted.close()
-
-
-@pytest.fixture
-def served(storage, make_daemon):
-    """A daemon that ends before its storage does."""
-    daemon = make_daemon()
-    yield daemon
-    storage.rules()
-    if not daemon.checked:
-        assert daemon.stop() == 0
 
 
 @pytest.fixture
