@@ -166,7 +166,8 @@ struct engine {
     struct stream *streams; /* in the order they came */
     struct device *devices;
     uint64_t reserved; /* of all loads */
-    uint64_t unlooked; /* bytes supplied since the limits of memory were looked at */
+    /* Bytes supplied since the limits of memory were looked at, and after how many they are looked at again. */
+    uint64_t unlooked, look_bytes;
     struct retirement *retired;
     struct hold hold;
     bool swap_forbidden; /* to this process, by a control group */
