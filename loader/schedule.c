@@ -192,11 +192,10 @@ static void submit(struct stream *s, uint64_t bytes) {
         pthread_cond_signal(&e->populate_help);
 }
 
-static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length) {
+static bool read_below(struct stream *s, uint32_t piece, uint64_t most, uint64_t *at, uint64_t *length) {
     struct engine *e = s->load->engine;
     uint64_t from = piece * s->piece_bytes, bytes = stream_piece_length(s, piece);
     struct device *d = s->device;
-    uint64_t most = s->load->background ? background_part(e->options.bytes_in_flight) : e->options.bytes_in_flight;
     if (s->pieces[piece] != TODO || d->reads >= DEVICE_READS_MAX || (d->in_flight > 0 && d->in_flight + bytes > most))
         return false;
     for (uint64_t b = from / s->block_bytes; b * s->block_bytes < from + bytes; b++)
@@ -214,11 +213,24 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
     return true;
 }
 
+/* What a parser or a client waits for. */
+static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t *length) {
+    uint64_t bound = s->load->engine->options.bytes_in_flight;
+    return read_below(s, piece, s->load->background ? background_part(bound) : bound, at, length);
+}
+
+/* What is under way cannot be taken back, and is how long the next range that somebody wants has to wait: so there is
+ * less of it as long as the parser may want some, and clients that use what is there. */
+static uint64_t unasked_most(const struct load *l) {
+    uint64_t bound = l->engine->options.bytes_in_flight;
+    return l->background || !l->index || l->page.shared ? background_part(bound) : bound;
+}
+
 static bool read_next(struct stream *s, uint64_t *at, uint64_t *length) {
     uint32_t *place = &s->place[READ];
     while (*place < s->n_pieces && s->pieces[stream_nth(s, *place)] != TODO)
         ++*place;
-    return *place < s->n_pieces && read_piece(s, stream_nth(s, *place), at, length);
+    return *place < s->n_pieces && read_below(s, stream_nth(s, *place), unasked_most(s->load), at, length);
 }
 
 bool schedule_read(struct engine *e, struct stream **s, uint32_t *piece) {
