@@ -223,7 +223,9 @@ static bool read_piece(struct stream *s, uint32_t piece, uint64_t *at, uint64_t 
  * less of it as long as the parser may want some, and clients that use what is there. */
 static uint64_t unasked_most(const struct load *l) {
     uint64_t bound = l->engine->options.bytes_in_flight;
-    return l->background || !l->index || l->page.shared ? background_part(bound) : bound;
+    if (l->page.shared)
+        return background_part(bound) / 2;
+    return l->background || !l->index ? background_part(bound) : bound;
 }
 
 static bool read_next(struct stream *s, uint64_t *at, uint64_t *length) {
