@@ -29,8 +29,10 @@
 #define ARTIFACT_BYTES (UINT64_C(1) << 30)
 #define SWAP_BYTES (UINT64_C(2) << 30)
 #define LEFT_BYTES (UINT64_C(384) << 20) /* what the ballast leaves */
+#define NEARLY (UINT64_C(16) << 20)
 #define READS 15
 #define PIECE ((size_t)4 << 20)
+#define CHURN_US 4000
 
 struct pressure_bench {
     const struct bench_options *options;
@@ -80,7 +82,8 @@ static int read_many(struct pressure_bench *b, struct samples *s) {
     return 0;
 }
 
-/* Reads a file through the page cache, over and over: it wants more of the cache than there is. */
+/* Reads a file through the page cache, over and over: it wants more of the cache than there is. It goes at the pace of
+ * a disk, so that it is memory that is short, and not CPU time. */
 static void *churn(void *user) {
     struct pressure_bench *b = user;
     _cleanup_free_ char *buffer = malloc(PIECE);
@@ -90,6 +93,8 @@ static void *churn(void *user) {
     while (buffer && fd >= 0 && !atomic_load(&b->churn_stop))
         if (read(fd, buffer, PIECE) <= 0)
             lseek(fd, 0, SEEK_SET);
+        else
+            usleep(CHURN_US);
     return NULL;
 }
 
@@ -105,11 +110,14 @@ static int ballast_start(struct pressure_bench *b) {
             fputs("1000", f);
             fclose(f);
         }
-        for (uint64_t available; (available = meminfo("MemAvailable")) > LEFT_BYTES;) {
-            uint64_t bytes = available - LEFT_BYTES;
+        uint64_t beyond = meminfo("SwapFree") / 2; /* has to be swapped out, its own or somebody else's */
+        for (uint64_t available; (available = meminfo("MemAvailable")) > LEFT_BYTES + NEARLY || beyond > 0;) {
+            uint64_t bytes = available > LEFT_BYTES + NEARLY ? available - LEFT_BYTES : beyond;
+            if (available <= LEFT_BYTES + NEARLY)
+                beyond -= beyond < UINT64_C(256) << 20 ? beyond : UINT64_C(256) << 20;
             bytes = bytes > UINT64_C(256) << 20 ? UINT64_C(256) << 20 : bytes;
             char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-            if (at == MAP_FAILED || bytes < UINT64_C(16) << 20)
+            if (at == MAP_FAILED)
                 break;
             for (uint64_t i = 0; i < bytes; i += 512) /* nothing that could be shared or compressed away */
                 *(uint64_t *)(at + i) = (uint64_t)(uintptr_t)at * 0x9e3779b97f4a7c15 + i;
