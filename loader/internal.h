@@ -142,6 +142,7 @@ struct load {
     struct wanted wanted[WANTED_MAX]; /* the first one is the parser's */
     unsigned wanted_turn;             /* whose place the next one of a client takes */
     int parser_stop;                  /* an eventfd while the parser runs, else -1 */
+    bool parsed;                      /* it will want nothing any more */
     uint64_t asks_since;              /* what its own thread asks storage about, and since when; 0: nothing */
     size_t asks_file;
     _Atomic uint64_t landed;

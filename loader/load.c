@@ -338,6 +338,7 @@ static int parse(struct load *l, int *index_fd, struct hearth_error *err) {
         r = parse_isolated(&request, index_fd, err);
     pthread_mutex_lock(&l->engine->lock);
     l->parser_stop = -1;
+    l->parsed = true;
     load_phase(l, HEARTH_PHASE_PARSE, start, clock_now());
     pthread_mutex_unlock(&l->engine->lock);
     return r;

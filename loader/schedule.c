@@ -225,7 +225,7 @@ static uint64_t unasked_most(const struct load *l) {
     uint64_t bound = l->engine->options.bytes_in_flight;
     if (l->page.shared)
         return background_part(bound) / 2;
-    return l->background || !l->index ? background_part(bound) : bound;
+    return l->background || !l->parsed ? background_part(bound) : bound;
 }
 
 static bool read_next(struct stream *s, uint64_t *at, uint64_t *length) {

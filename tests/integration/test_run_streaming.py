@@ -12,7 +12,7 @@ import sys
 import pytest
 from conftest import DEADLINE, children_of, wait_until
 from packets import LOADING, Client
-from test_streaming import make_shards, served, storage, write_digests  # noqa: F401  (fixtures)
+from test_streaming import make_shards, write_digests
 
 BREAK_TIME = pathlib.Path("/proc/sys/fs/lease-break-time")
 MIB = 1 << 20

@@ -136,7 +136,8 @@ static void classes_init(struct classes *c) {
         .engine = {.reader = &reader,
                    .n_hashers = 1,
                    .options = {.populate_ahead = 32 * BLOCK_BYTES, .bytes_in_flight = 32 * BLOCK_BYTES}},
-        .loads = {{.engine = &c->engine, .users = 1, .background = true}, {.engine = &c->engine, .users = 1}},
+        .loads = {{.engine = &c->engine, .users = 1, .parsed = true, .background = true},
+                  {.engine = &c->engine, .users = 1, .parsed = true}},
     };
     pthread_mutex_init(&c->engine.lock, NULL);
     for (unsigned i = 0; i < 2; i++)
@@ -203,6 +204,25 @@ static void in_the_background_a_quarter_of_what_may_be_under_way_is(void **state
     assert_int_equal(c.device.in_flight, 32 * BLOCK_BYTES);
 }
 
+static void less_is_under_way_while_somebody_may_want_a_range_and_what_is_wanted_goes_beyond(void **state) {
+    (void)state;
+    struct classes c;
+    classes_init(&c);
+    memset(c.blocks, DONE, sizeof(c.blocks));
+    c.device.ahead = 2 * CLASS_BLOCKS * BLOCK_BYTES;
+    c.engine.streams = &c.streams[1];
+    c.engine.loads = &c.loads[1];
+    c.loads[1].page.shared = true; /* a client uses what is there */
+    assert_int_equal(read_all(&c, 1), 4);
+    c.loads[1].page.shared = c.loads[1].parsed = false; /* the parser may want some */
+    assert_int_equal(read_all(&c, 1), 4);
+    want(&c.loads[1], 0, &c.streams[1], 40, 43);
+    assert_int_equal(read_all(&c, 1), 4);
+    assert_int_equal(c.pieces[1][40] + c.pieces[1][43], 2 * BUSY);
+    c.loads[1].parsed = true;
+    assert_int_equal(read_all(&c, 1), 20);
+}
+
 static void a_load_that_is_hastened_has_what_urgent_ones_have(void **state) {
     (void)state;
     struct classes c;
@@ -221,7 +241,7 @@ static void files_that_go_side_by_side_make_room_for_the_others(void **state) {
     (void)state;
     struct engine e = {.n_hashers = 1, .options = {.populate_ahead = UINT64_MAX, .bytes_in_flight = UINT64_MAX}};
     struct device d = {0};
-    struct load l = {.engine = &e, .users = 1};
+    struct load l = {.engine = &e, .users = 1, .parsed = true};
     struct stream streams[N_STREAMS];
     uint8_t blocks[N_STREAMS][N_PIECES] = {{0}}, pieces[N_STREAMS][N_PIECES] = {{0}};
     for (unsigned i = 0; i < N_STREAMS; i++)
@@ -264,7 +284,7 @@ static void what_is_wanted_goes_first_a_few_pieces_at_a_time(void **state) {
     struct engine e = {
         .reader = &r, .n_hashers = 1, .options = {.populate_ahead = UINT64_MAX, .bytes_in_flight = UINT64_MAX}};
     struct device d = {0};
-    struct load l = {.engine = &e};
+    struct load l = {.engine = &e, .parsed = true};
     uint8_t blocks[PIECES] = {0}, pieces[PIECES] = {0}, missing[PIECES];
     memset(missing, 1, sizeof(missing));
     struct stream *s, one = {.load = &l,
@@ -319,6 +339,7 @@ int main(void) {
         cmocka_unit_test(urgent_loads_are_hashed_before_older_ones_in_the_background),
         cmocka_unit_test(urgent_work_goes_before_background_work_that_came_first),
         cmocka_unit_test(in_the_background_a_quarter_of_what_may_be_under_way_is),
+        cmocka_unit_test(less_is_under_way_while_somebody_may_want_a_range_and_what_is_wanted_goes_beyond),
         cmocka_unit_test(a_load_that_is_hastened_has_what_urgent_ones_have),
         cmocka_unit_test(a_failed_load_and_what_has_not_landed_are_passed_over),
         cmocka_unit_test(files_that_go_side_by_side_make_room_for_the_others),
