@@ -76,14 +76,14 @@ class Daemon:
         return self
 
     def fds(self):
-        """What it has open, but for its database: that is opened in the background, and changes its journal then."""
+        """What it has open, but below its state directory: a thread opens and closes that in the background."""
         found = []
         for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
             try:
                 found.append(os.readlink(entry))
             except FileNotFoundError:  # closed meanwhile
                 pass
-        return sorted(name for name in found if "/hearth.db" not in name)
+        return sorted(name for name in found if "/.local/state/hearth" not in name)
 
     def stop(self, sig=signal.SIGTERM):
         """Ends it, and checks that it ended well. Returns its exit status."""

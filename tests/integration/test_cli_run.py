@@ -240,8 +240,9 @@ def test_ctrl_z_and_fg_in_a_real_shell(env, artifact):
         os.write(leader, command.encode())
         expect(b"pid=")
         expect(b"\n")
-        pid = next(int(p.name) for p in pathlib.Path("/proc").iterdir()
-                   if p.name.isdigit() and is_sleep_under(p, shell.pid))
+        pid = wait_until(  # what it echoed, it did before it became that program
+            lambda: next((int(p.name) for p in pathlib.Path("/proc").iterdir()
+                          if p.name.isdigit() and is_sleep_under(p, shell.pid)), None), "the program runs")
         os.write(leader, b"\x1a")
         expect(b"Stopped")
         assert state_of(pid) == "T"
