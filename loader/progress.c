@@ -1,5 +1,4 @@
-/* loader/progress.c: what a load shows while it is under way: the progress page (hearth/progress.h), descriptors of the
- *
+/* loader/progress.c: what a load shows while it is under way: the progress page (hearth/progress.h).
  *
  * The page is made with the load, where that reads any large file: small ones are there within milliseconds. Bits are
  * set under the engine's lock; waking is left out until a client has the page.

@@ -1,14 +1,9 @@
 /* loader/page_cache: what the page cache holds comes from there, the rest from storage, and each is said to. */
 #include "loader_fixture.h"
+#include "without_syscall.h"
 
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define LARGE (9 * MIB + 4321)
@@ -174,20 +169,7 @@ static void memory_file_systems_hold_all_of_it(void **state) {
 }
 
 /* As kernels before 6.5 do. */
-static int refuse_cachestat(void) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_cachestat, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
-}
-
 static int without_cachestat(void) {
-    if (refuse_cachestat())
-        return 1;
     struct engine *e = engine(BACKING_AUTO);
     bool good = false;
     for (unsigned i = 0; i < ATTEMPTS && !good; i++)
@@ -200,13 +182,7 @@ static void kernels_without_cachestat_tell_by_mincore(void **state) {
     (void)state;
     leaves = NEVER;
     put_file("f.bin", LARGE, 1);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0)
-        _exit(without_cachestat());
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    without_syscall(SYS_cachestat, ENOSYS, without_cachestat);
 }
 
 int main(void) {

@@ -1,12 +1,6 @@
 /* loader/pread: threads that call pread(2) do what an io_uring does, and take its place where it is refused. */
 #include "loader_fixture.h"
-
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
+#include "without_syscall.h"
 
 #define LARGE ((UINT64_C(20) << 20) + 4321)
 
@@ -73,22 +67,9 @@ static void a_cancelled_load_gives_all_back(void **state) {
 }
 
 /* As the default seccomp profile of Docker does. */
-static int refuse_io_uring(void) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
-}
-
 static int without_io_uring(void) {
     struct engine *e;
     const struct engine_options uring_alone = {.reader = READER_URING};
-    if (refuse_io_uring())
-        return 1;
     if (engine_new(&uring_alone, &e, &err) != HEARTH_E_UNSUPPORTED || !strstr(err.hint, "seccomp"))
         return 2;
     if (engine_new(NULL, &e, &err))
@@ -103,13 +84,7 @@ static int without_io_uring(void) {
 static void where_io_uring_is_refused_threads_read(void **state) {
     (void)state;
     put_file("0.bin", LARGE, 1);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0)
-        _exit(without_io_uring());
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    without_syscall(SYS_io_uring_setup, EPERM, without_io_uring);
 }
 
 int main(void) {
