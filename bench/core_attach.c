@@ -165,12 +165,11 @@ static int measure(struct attach_bench *b, int cpu, struct bench_rows *rows) {
     memset(bare, 0, sizeof(bare)), memset(again, 0, sizeof(again)), memset(hearth, 0, sizeof(hearth));
     if (place(0, 0) < 0 || place(b->daemon.pid, cpu) < 0 || place(b->bare, cpu) < 0)
         return bench_fail("placing processes", strerror(errno));
-    bool decided = false;
-    for (size_t n = 0; another_round(n, 0, decided) && n < b->options->rounds_max; n++) {
+    for (struct rounds r = {.most = b->options->rounds_max}; next_round(&r);) {
         if (run_many(b, one_bare, &bare[0], &bare[1]) < 0 || run_many(b, one_hearth, &hearth[0], &hearth[1]) < 0 ||
             run_many(b, one_bare, &again[0], &again[1]) < 0)
             return -1;
-        decided = spread_decides(ratio_spread(&again[0], &bare[0]), 1.3, "");
+        r.decided = spread_decides(ratio_spread(&again[0], &bare[0]), 1.3, "");
     }
     const char *where = cpu == 0 ? "one CPU" : "two CPUs";
     double spread = ratio_spread(&again[0], &bare[0]);

@@ -199,26 +199,21 @@ static double spread_of(const struct load_bench *b) {
 }
 
 static int rounds(struct load_bench *b) {
-    uint64_t slowest = 0;
-    bool decided = false;
-    for (size_t n = 0; another_round(n, slowest, decided) && n < b->options->rounds_max; n++) {
-        uint64_t begin = clock_now();
+    for (struct rounds r = {.most = b->options->rounds_max}; next_round(&r);) {
         for (size_t i = 0; i < CONTENDERS; i++) {
-            enum contender c = (enum contender)((i + n) % CONTENDERS);
+            enum contender c = (enum contender)((i + r.n) % CONTENDERS);
             if ((c <= RAW_AGAIN ? run_raw(b, c) : run_load(b, c)) < 0)
                 return -1;
         }
         if (run_alone(b) < 0)
             return -1;
-        uint64_t took = clock_now() - begin;
-        slowest = took > slowest ? took : slowest;
-        printf("round %2zu:", n + 1);
+        printf("round %2zu:", r.n + 1);
         for (size_t c = 0; c < CONTENDERS; c++)
-            printf("  %s %.3f s", contender_names[c], b->seconds[c].at[n]);
+            printf("  %s %.3f s", contender_names[c], b->seconds[c].at[r.n]);
         printf("\n");
         fflush(stdout);
         double spread = spread_of(b);
-        decided = spread_decides(spread, 0.95, "") && spread_decides(spread, 1.05, "");
+        r.decided = spread_decides(spread, 0.95, "") && spread_decides(spread, 1.05, "");
     }
     return 0;
 }

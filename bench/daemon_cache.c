@@ -285,21 +285,16 @@ static int one_round(struct cache_bench *b, size_t n) {
 }
 
 static int rounds(struct cache_bench *b) {
-    uint64_t slowest = 0;
-    bool decided = false;
-    for (size_t n = 0; another_round(n, slowest, decided) && n < b->options->rounds_max; n++) {
-        uint64_t begin = clock_now();
-        if (one_round(b, n) < 0)
+    for (struct rounds r = {.most = b->options->rounds_max}; next_round(&r);) {
+        if (one_round(b, r.n) < 0)
             return -1;
-        uint64_t took = clock_now() - begin;
-        slowest = took > slowest ? took : slowest;
-        printf("round %2zu:", n + 1);
+        printf("round %2zu:", r.n + 1);
         for (size_t c = 0; c < CONTENDERS; c++)
-            printf("  %s %.3f s", contenders[c].name, b->seconds[c].at[n]);
+            printf("  %s %.3f s", contenders[c].name, b->seconds[c].at[r.n]);
         printf("\n");
         fflush(stdout);
-        decided = spread_decides(spread_cached(b), 1.15, "") && spread_decides(spread_cold(b), 0.7, "") &&
-                  spread_decides(spread_cold(b), 1.15, "");
+        r.decided = spread_decides(spread_cached(b), 1.15, "") && spread_decides(spread_cold(b), 0.7, "") &&
+                    spread_decides(spread_cold(b), 1.15, "");
     }
     return 0;
 }

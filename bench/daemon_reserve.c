@@ -122,21 +122,16 @@ static double spread(const struct reserve_bench *b) {
 }
 
 static int rounds(struct reserve_bench *b) {
-    uint64_t slowest = 0;
-    bool decided = false;
-    for (size_t n = 0; another_round(n, slowest, decided) && n < b->options->rounds_max; n++) {
-        uint64_t begin = clock_now();
+    for (struct rounds r = {.most = b->options->rounds_max}; next_round(&r);) {
         for (unsigned i = 0; i < CONTENDERS; i++)
-            if (run(b, (enum contender)((i + n) % CONTENDERS)) < 0)
+            if (run(b, (enum contender)((i + r.n) % CONTENDERS)) < 0)
                 return -1;
-        uint64_t took = clock_now() - begin;
-        slowest = took > slowest ? took : slowest;
-        printf("round %2zu:", n + 1);
+        printf("round %2zu:", r.n + 1);
         for (unsigned c = 0; c < CONTENDERS; c++)
-            printf("  reserve %s %.3f s", names[c], b->seconds[c].at[n]);
+            printf("  reserve %s %.3f s", names[c], b->seconds[c].at[r.n]);
         printf("\n");
         fflush(stdout);
-        decided = spread_decides(spread(b), REQUIRED, "");
+        r.decided = spread_decides(spread(b), REQUIRED, "");
     }
     return 0;
 }

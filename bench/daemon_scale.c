@@ -161,14 +161,13 @@ static int setup(struct scale_bench *b) {
 
 static int measure(struct scale_bench *b, struct bench_rows *rows) {
     static struct samples one, again, full;
-    bool decided = false;
     if (place(0, 0) < 0 || place(b->full.pid, 0) < 0 || place(b->one.pid, 0) < 0)
         return bench_fail("placing processes", strerror(errno));
-    for (size_t n = 0; another_round(n, 0, decided) && n < b->options->rounds_max; n++) {
+    for (struct rounds r = {.most = b->options->rounds_max}; next_round(&r);) {
         if (run_many(b->of_one, &b->id_of_one, 1, &one) < 0 || run_many(b->client, b->ids, b->loaded, &full) < 0 ||
             run_many(b->of_one, &b->id_of_one, 1, &again) < 0)
             return -1;
-        decided = spread_decides(ratio_spread(&again, &one), 2, "");
+        r.decided = spread_decides(ratio_spread(&again, &one), 2, "");
     }
     place(0, -1);
     struct bench_row *r = bench_row_add(rows, "many artifacts and clients: attach p50 / that of one", "", 2, 1.2);

@@ -152,11 +152,16 @@ static int run_once(struct stream_bench *b, unsigned which) {
     return evict(b, info.id);
 }
 
+/* In ms. */
+static double spread_of(const struct stream_bench *b) {
+    return ratio_spread(&b->seconds[1], &b->seconds[0]) * samples_median(&b->seconds[0]) * 1e3;
+}
+
 static void report(struct stream_bench *b, struct bench_rows *rows) {
     double median = samples_median(&b->seconds[0]) * 1e3;
     struct bench_row *r = bench_row_add(rows, "16 MiB at random, usable by a streaming client, cold", "ms", 50, 40);
     r->value = median;
-    r->spread = ratio_spread(&b->seconds[1], &b->seconds[0]) * median;
+    r->spread = spread_of(b);
     if (b->matched)
         snprintf(r->note, sizeof(r->note), "from the request on; attached after %.1f ms",
                  samples_median(&b->attached) * 1e3);
@@ -168,17 +173,11 @@ static void report(struct stream_bench *b, struct bench_rows *rows) {
 
 int daemon_stream(const struct bench_options *o, struct bench_rows *rows) {
     struct stream_bench b = {.options = o, .matched = true};
-    uint64_t slowest = 0;
     int r = setup(&b);
-    for (size_t n = 0; r == 0 && n < o->rounds_max; n++) {
-        double value = n ? samples_median(&b.seconds[0]) : 0;
-        double spread = n ? ratio_spread(&b.seconds[1], &b.seconds[0]) * value * 1e3 : 0;
-        if (n && !another_round(n, slowest, spread_decides(spread, 50, "ms")))
-            break;
-        uint64_t begin = clock_now();
-        r = run_once(&b, n % 2);
-        r = r ? r : run_once(&b, 1 - n % 2);
-        slowest = clock_now() - begin > slowest ? clock_now() - begin : slowest;
+    for (struct rounds t = {.most = o->rounds_max}; r == 0 && next_round(&t);) {
+        r = run_once(&b, t.n % 2);
+        r = r ? r : run_once(&b, 1 - t.n % 2);
+        t.decided = r == 0 && spread_decides(spread_of(&b), 50, "ms");
     }
     if (r == 0 && b.seconds[0].n > 0)
         report(&b, rows);

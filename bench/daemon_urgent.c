@@ -94,23 +94,18 @@ static double spread_of(const struct urgent_bench *b) {
 }
 
 static int rounds(struct urgent_bench *b) {
-    uint64_t slowest = 0;
-    bool decided = false;
-    for (size_t n = 0; another_round(n, slowest, decided) && n < b->options->rounds_max; n++) {
-        uint64_t begin = clock_now();
+    for (struct rounds r = {.most = b->options->rounds_max}; next_round(&r);) {
         for (size_t i = 0; i < CONTENDERS; i++) {
-            enum contender c = (enum contender)((i + n) % CONTENDERS);
+            enum contender c = (enum contender)((i + r.n) % CONTENDERS);
             double ms;
             if ((c == BESIDE_PREFETCH ? load_beside(b, &ms) : load_urgent(b, &ms)) < 0)
                 return -1;
             b->ms[c].at[b->ms[c].n++] = ms;
         }
-        uint64_t took = clock_now() - begin;
-        slowest = took > slowest ? took : slowest;
-        printf("round %2zu:  first byte after %.2f ms, again %.2f ms, beside the prefetch %.2f ms\n", n + 1,
-               b->ms[QUIET].at[n], b->ms[QUIET_AGAIN].at[n], b->ms[BESIDE_PREFETCH].at[n]);
+        printf("round %2zu:  first byte after %.2f ms, again %.2f ms, beside the prefetch %.2f ms\n", r.n + 1,
+               b->ms[QUIET].at[r.n], b->ms[QUIET_AGAIN].at[r.n], b->ms[BESIDE_PREFETCH].at[r.n]);
         fflush(stdout);
-        decided = spread_decides(spread_of(b), 50, "ms");
+        r.decided = spread_decides(spread_of(b), 50, "ms");
     }
     return 0;
 }

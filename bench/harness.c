@@ -80,9 +80,16 @@ enum bench_verdict bench_row_verdict(const struct bench_row *row) {
     return met ? BENCH_PASSED : BENCH_FAILED;
 }
 
-bool another_round(size_t n, uint64_t slowest_ns, bool decided) {
-    size_t least = slowest_ns > 10 * NS_PER_S ? ROUNDS_MIN_SLOW : ROUNDS_MIN;
-    return n < least || (n < ROUNDS_MAX && !decided);
+bool next_round(struct rounds *r) {
+    uint64_t now = clock_now();
+    if (r->begin_ns) {
+        uint64_t took = now - r->begin_ns;
+        r->slowest_ns = took > r->slowest_ns ? took : r->slowest_ns;
+        r->n++;
+    }
+    r->begin_ns = now;
+    size_t least = r->slowest_ns > 10 * NS_PER_S ? ROUNDS_MIN_SLOW : ROUNDS_MIN;
+    return r->n < r->most && (r->n < least || (r->n < ROUNDS_MAX && !r->decided));
 }
 
 static const char *const verdict_names[] = {"passed", "failed", "inconclusive", "does-not-apply"};

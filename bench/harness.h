@@ -46,8 +46,15 @@ double quantile(double *values, size_t n, double q);
 bool spread_decides(double spread, double required, const char *unit);
 enum bench_verdict bench_row_verdict(const struct bench_row *row);
 
-/* Whether to run another round after `n`, where the slowest took `slowest_ns` and `decided` tells if all rows are. */
-bool another_round(size_t n, uint64_t slowest_ns, bool decided);
+/* The rounds of a benchmark: `for (struct rounds r = {.most = MOST}; next_round(&r);)`, which sets `decided` at the end
+ * of each when all rows are. */
+struct rounds {
+    size_t n;      /* the one that runs, from 0 on; at the end, how many there were */
+    unsigned most; /* never more than so many */
+    bool decided;
+    uint64_t begin_ns, slowest_ns; /* next_round()'s own */
+};
+bool next_round(struct rounds *r);
 
 /* The table for people on stdout, and with `json` not NULL {rows: [...]} in that file. Returns 0 when no row failed or
  * stayed inconclusive, else 1. */
