@@ -144,7 +144,7 @@ static int setup(struct attach_bench *b) {
     struct hearth_artifact *a = NULL;
     struct hearth_file file;
     if (make_artifact(b->folder, FILE_BYTES * b->files, b->files) < 0 ||
-        daemon_start(&b->daemon, b->options->bin_dir, b->options->place, NULL) < 0)
+        daemon_start(&b->daemon, b->options->bin_dir, b->options->place, 0, NULL) < 0)
         return -1;
     if (hearth_connect(b->daemon.socket, hearth_deadline_in(5000), &b->client, &err))
         return bench_fail("hearthd", err.message);

@@ -3,8 +3,7 @@
  * One round runs every contender once, each round in another order: raw reads twice (the second is the A/A control),
  * and loads with nothing verified, with XXH3, and with SHA-256. A load is timed from the request to the attach reply,
  * by a client of a real daemon. Raw reads go into memory of the same kind, populated beforehand. The daemon's pages
- * come from memory that this program holds populated and gives up piece by piece, just ahead of the daemon. That takes
- * CPU time which no load has to do with: so as much is given up beside raw reads.
+ * come from its reserve, as large as the artifact; so what it takes to give that up is part of a load.
  *
  * The costs that a load cannot avoid are measured alone in the same round, for the row of CPU time: raw reads,
  * populating, one pass of XXH3.
@@ -51,7 +50,6 @@ struct load_bench {
     struct samples seconds[CONTENDERS], cpu[CONTENDERS], populate_cpu, hash_cpu, hash_seconds, sha256_seconds;
 };
 
-/* Of this thread: what a follower takes is not the contender's. */
 static double thread_cpu_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
@@ -63,37 +61,23 @@ static void add(struct samples *s, double v) {
         s->at[s->n++] = v;
 }
 
-/* Primes what is held, and has it given up beside what follows. */
-static int prime(struct load_bench *b, struct follower *f, pid_t pid) {
-    int r = hold_prime(&b->hold, b->hold.bytes);
-    r = r < 0 ? r : follower_start(f, &b->hold, pid);
-    return r < 0 ? bench_fail("priming memory", strerror(-r)) : 0;
-}
-
 static int run_raw(struct load_bench *b, enum contender c) {
     int fds[SHARDS];
-    struct follower f;
-    if (prime(b, &f, 0) < 0)
-        return -1;
     double cpu = thread_cpu_now();
     uint64_t begin = clock_now();
     for (int i = 0; i < SHARDS; i++)
         fds[i] = open(b->paths[i], O_RDONLY | O_CLOEXEC | O_DIRECT);
-    int64_t n = raw_read(fds, b->file_bytes, SHARDS, b->raw.at, BLOCK, DEPTH, &f.raw_bytes);
+    int64_t n = raw_read(fds, b->file_bytes, SHARDS, b->raw.at, BLOCK, DEPTH);
     for (int i = 0; i < SHARDS; i++)
         close_fd(fds[i]);
     add(&b->seconds[c], (double)(clock_now() - begin) / 1e9);
     add(&b->cpu[c], thread_cpu_now() - cpu);
-    follower_stop(&f);
     return n < 0 ? bench_fail(b->folder, strerror((int)-n)) : 0;
 }
 
 static int run_load(struct load_bench *b, enum contender c) {
     static const enum hearth_verify verify[] = {
         [LOAD_NONE] = HEARTH_VERIFY_NONE, [LOAD_XXH3] = HEARTH_VERIFY_XXH3, [LOAD_SHA256] = HEARTH_VERIFY_ALWAYS};
-    struct follower f;
-    if (prime(b, &f, b->daemon.pid) < 0)
-        return -1;
     struct hearth_artifact *a = NULL;
     struct hearth_error err = {.code = HEARTH_OK};
     uint64_t cpu = cpu_ns_of(b->daemon.pid), begin = clock_now();
@@ -101,7 +85,6 @@ static int run_load(struct load_bench *b, enum contender c) {
     int failed = id == 0 || hearth_attach(b->client, id, HEARTH_NO_DEADLINE, &a, &err);
     add(&b->seconds[c], (double)(clock_now() - begin) / 1e9);
     add(&b->cpu[c], (double)(cpu_ns_of(b->daemon.pid) - cpu) / 1e9);
-    follower_stop(&f);
     hearth_release(a);
     if (!failed)
         failed = hearth_evict(b->client, id, true, hearth_deadline_in(10000), &err);
@@ -145,7 +128,7 @@ static double sha256_all_cores(const struct load_bench *b) {
 static int run_alone(struct load_bench *b) {
     struct memory m = {.fd = -1};
     uint64_t bytes = b->options->bytes < UINT64_C(1) << 30 ? b->options->bytes : UINT64_C(1) << 30;
-    int r = hold_prime(&b->hold, b->hold.bytes);
+    int r = hold_prime(&b->hold, bytes);
     double cpu = thread_cpu_now();
     r = r < 0 ? r : memory_new(&m, bytes, b->raw.huge, &b->hold);
     if (r < 0)
@@ -180,7 +163,7 @@ static int setup(struct load_bench *b) {
         b->file_bytes[i] = (uint64_t)st.st_size;
     }
     fio_beside(b->paths, SHARDS);
-    if (daemon_start(&b->daemon, o->bin_dir, o->place, NULL) < 0)
+    if (daemon_start(&b->daemon, o->bin_dir, o->place, o->bytes, NULL) < 0)
         return -1;
     struct hearth_error err;
     struct hearth_status status;
@@ -189,8 +172,7 @@ static int setup(struct load_bench *b) {
         return bench_fail("hearthd", err.message);
     printf("reader: %s; backing: %s\n", status.reader, status.backing);
     uint64_t page = huge_page_bytes(), most = o->bytes + SHARDS * (UINT64_C(4) << 20);
-    int r = hold_prime(&b->hold, most + FOLLOWER_LEAD);
-    r = r < 0 ? r : memory_new(&b->raw, most, page != 0 && strstr(status.backing, "huge"), &b->hold);
+    int r = memory_new(&b->raw, most, page != 0 && strstr(status.backing, "huge"), NULL);
     return r < 0 ? bench_fail("memory", strerror(-r)) : 0;
 }
 
@@ -202,10 +184,10 @@ static int rounds(struct load_bench *b) {
     for (struct rounds r = {.most = b->options->rounds_max}; next_round(&r);) {
         for (size_t i = 0; i < CONTENDERS; i++) {
             enum contender c = (enum contender)((i + r.n) % CONTENDERS);
-            if ((c <= RAW_AGAIN ? run_raw(b, c) : run_load(b, c)) < 0)
+            if (daemon_prime(b->client) < 0 || (c <= RAW_AGAIN ? run_raw(b, c) : run_load(b, c)) < 0)
                 return -1;
         }
-        if (run_alone(b) < 0)
+        if (daemon_prime(b->client) < 0 || run_alone(b) < 0)
             return -1;
         printf("round %2zu:", r.n + 1);
         for (size_t c = 0; c < CONTENDERS; c++)

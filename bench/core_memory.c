@@ -128,7 +128,7 @@ int core_memory(const struct bench_options *o, struct bench_rows *rows) {
     struct hearth_error err;
     snprintf(folder, sizeof(folder), "%.4000s/shared", o->place);
     int r = make_artifact(folder, ARTIFACT_BYTES, 2);
-    r = r ? r : daemon_start(&daemon, o->bin_dir, o->place, NULL);
+    r = r ? r : daemon_start(&daemon, o->bin_dir, o->place, 0, NULL);
     if (r == 0 && hearth_connect(daemon.socket, hearth_deadline_in(5000), &h, &err))
         r = bench_fail("hearthd", err.message);
     r = r ? r : share(o, folder, h, daemon.socket, rows);

@@ -126,7 +126,7 @@ struct copy {
 static void copy_chunk(struct copy *c, int file, uint64_t at) {
     uint64_t left = c->bench->file_bytes[file] - at, length = left < CHUNK ? left : CHUNK;
     uint64_t mapped = c->memory[file].bytes - at < CHUNK ? c->memory[file].bytes - at : CHUNK;
-    int r = memory_populate(&c->memory[file], at, mapped);
+    int r = memory_populate(&c->memory[file], at, mapped, &c->bench->hold);
     for (uint64_t done = 0; r == 0 && done < length;) {
         ssize_t n = pread(c->bench->fds[file], c->memory[file].at + at + done, length - done, (off_t)(at + done));
         r = n <= 0 ? (n < 0 ? -errno : -ENODATA) : 0;
@@ -165,11 +165,10 @@ static void *copy_main(void *user) {
 
 static int copy_all(struct cache_bench *b, double *seconds) {
     struct copy c = {.bench = b};
-    struct follower f;
     pthread_t threads[COPIERS];
-    int r = follower_start(&f, &b->hold, getpid());
+    int r = hold_prime(&b->hold, b->options->bytes + SHARDS * CHUNK);
     if (r < 0)
-        return bench_fail("pthread_create", strerror(-r));
+        return bench_fail("priming memory", strerror(-r));
     uint64_t begin = clock_now(), page = huge_page_bytes();
     unsigned started = 0;
     for (int i = 0; r == 0 && i < SHARDS; i++) {
@@ -183,7 +182,6 @@ static int copy_all(struct cache_bench *b, double *seconds) {
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     *seconds = (double)(clock_now() - begin) / 1e9;
-    follower_stop(&f);
     for (int i = 0; i < SHARDS; i++)
         memory_drop(&c.memory[i]);
     r = r ? r : atomic_load(&c.error);
@@ -193,19 +191,13 @@ static int copy_all(struct cache_bench *b, double *seconds) {
 /* ---- loads ---- */
 
 static int load_all(struct cache_bench *b, bool by_pread, double *seconds) {
-    struct bench_daemon *d = &b->daemons[by_pread];
     struct hearth *client = b->clients[by_pread];
     struct hearth_artifact *a = NULL;
     struct hearth_error err = {.code = HEARTH_OK};
-    struct follower f;
-    int r = follower_start(&f, &b->hold, d->pid);
-    if (r < 0)
-        return bench_fail("pthread_create", strerror(-r));
     uint64_t begin = clock_now();
     uint64_t id = load_artifact(client, b->folder, HEARTH_VERIFY_XXH3);
     int failed = id == 0 || hearth_attach(client, id, HEARTH_NO_DEADLINE, &a, &err);
     *seconds = (double)(clock_now() - begin) / 1e9;
-    follower_stop(&f);
     hearth_release(a);
     if (!failed)
         failed = hearth_evict(client, id, true, hearth_deadline_in(10000), &err);
@@ -215,8 +207,8 @@ static int load_all(struct cache_bench *b, bool by_pread, double *seconds) {
 static int run(struct cache_bench *b, enum contender c) {
     double seconds;
     int r = set_cached(b, contenders[c].cached);
-    if (r == 0 && (r = hold_prime(&b->hold, b->hold.bytes)) < 0)
-        return bench_fail("priming memory", strerror(-r));
+    for (int i = 0; r == 0 && i < 2; i++)
+        r = daemon_prime(b->clients[i]);
     if (r == 0)
         r = contenders[c].loads ? load_all(b, contenders[c].by_pread, &seconds) : copy_all(b, &seconds);
     if (r == 0 && b->seconds[c].n < ROUNDS_MAX)
@@ -229,7 +221,7 @@ static int run(struct cache_bench *b, enum contender c) {
 static int start_daemon(struct cache_bench *b, bool by_pread) {
     struct hearth_error err;
     if (daemon_start(&b->daemons[by_pread], b->options->bin_dir, by_pread ? b->home : b->options->place,
-                     by_pread ? "--reader=pread" : NULL) < 0)
+                     b->options->bytes, by_pread ? "--reader=pread" : NULL) < 0)
         return -1;
     if (hearth_connect(b->daemons[by_pread].socket, hearth_deadline_in(5000), &b->clients[by_pread], &err))
         return bench_fail("hearthd", err.message);
@@ -260,8 +252,7 @@ static int setup(struct cache_bench *b) {
         return bench_fail("hearthd", err.message);
     printf("reader: %s; backing: %s\n", status.reader, status.backing);
     b->huge = huge_page_bytes() != 0 && strstr(status.backing, "huge");
-    int r = hold_prime(&b->hold, o->bytes + SHARDS * CHUNK + FOLLOWER_LEAD);
-    return r < 0 ? bench_fail("memory", strerror(-r)) : 0;
+    return 0;
 }
 
 static double spread_cached(const struct cache_bench *b) {

@@ -192,7 +192,7 @@ static int setup(struct pressure_bench *b) {
     snprintf(b->folder, sizeof(b->folder), "%.4000s/pressed", o->place);
     snprintf(b->other, sizeof(b->other), "%.4000s/other", o->place);
     if (make_artifact(b->folder, ARTIFACT_BYTES, 2) < 0 || make_artifact(b->other, ARTIFACT_BYTES, 1) < 0 ||
-        daemon_start(&b->daemon, o->bin_dir, o->place, NULL) < 0)
+        daemon_start(&b->daemon, o->bin_dir, o->place, 0, NULL) < 0)
         return -1;
     if (hearth_connect(b->daemon.socket, hearth_deadline_in(5000), &b->client, &err))
         return bench_fail("hearthd", err.message);

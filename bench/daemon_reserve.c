@@ -24,8 +24,6 @@
 #define SHARDS 2
 #define LEFT_ALONE_S 10
 #define MORE_BYTES (UINT64_C(512) << 20) /* that is freed beside what a load takes */
-#define ROUNDING (UINT64_C(32) << 20)    /* of a reserve: whole chunks, and small files */
-#define FILLED_WITHIN (300 * NS_PER_S)
 
 #define ROW "memory that the host has to supply: reserve on / off, time"
 #define REQUIRED 0.5
@@ -55,20 +53,6 @@ static int give_to_host(const struct reserve_bench *b) {
     return 0;
 }
 
-static int wait_filled(const struct reserve_bench *b) {
-    struct hearth_status s;
-    struct hearth_error err;
-    uint64_t end = clock_now() + FILLED_WITHIN;
-    do {
-        if (hearth_get_status(b->clients[1], hearth_deadline_in(5000), &s, &err))
-            return bench_fail("hearthd", err.message);
-        if (s.reserve_held_bytes == s.reserve_bytes)
-            return 0;
-        usleep(50000);
-    } while (clock_now() < end);
-    return bench_fail("the reserve", "it was not filled: memory is too short, or under pressure");
-}
-
 static int drop_cache(const struct reserve_bench *b) {
     char path[4160];
     for (int i = 0; i < SHARDS; i++) {
@@ -83,7 +67,7 @@ static int drop_cache(const struct reserve_bench *b) {
 static int run(struct reserve_bench *b, enum contender c) {
     struct hearth *client = b->clients[c == ON];
     struct hearth_error err;
-    if (wait_filled(b) < 0 || drop_cache(b) < 0 || give_to_host(b) < 0)
+    if (daemon_prime(b->clients[1]) < 0 || drop_cache(b) < 0 || give_to_host(b) < 0)
         return -1;
     uint64_t begin = clock_now();
     uint64_t id = load_artifact(client, b->folder, HEARTH_VERIFY_XXH3);
@@ -100,16 +84,14 @@ static int run(struct reserve_bench *b, enum contender c) {
 static int setup(struct reserve_bench *b) {
     const struct bench_options *o = b->options;
     struct hearth_error err;
-    char reserve[48];
     snprintf(b->folder, sizeof(b->folder), "%.4000s/cold", o->place);
     snprintf(b->home, sizeof(b->home), "%.4000s/reserve", o->place);
-    snprintf(reserve, sizeof(reserve), "--reserve=%llu", (unsigned long long)(o->bytes + ROUNDING));
     if (mkdir(b->home, 0700) < 0)
         return bench_fail(b->home, strerror(errno));
     if (make_artifact(b->folder, o->bytes, SHARDS) < 0)
         return -1;
     for (int i = 0; i < 2; i++) {
-        if (daemon_start(&b->daemons[i], o->bin_dir, i ? b->home : o->place, i ? reserve : NULL) < 0)
+        if (daemon_start(&b->daemons[i], o->bin_dir, i ? b->home : o->place, i ? o->bytes : 0, NULL) < 0)
             return -1;
         if (hearth_connect(b->daemons[i].socket, hearth_deadline_in(5000), &b->clients[i], &err))
             return bench_fail("hearthd", err.message);

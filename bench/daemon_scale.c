@@ -144,8 +144,8 @@ static int setup(struct scale_bench *b) {
         return bench_fail("daemon", strerror(ENOMEM));
     if (mkdir(b->folder, 0755) < 0 || mkdir(b->small_home, 0755) < 0)
         return bench_fail(b->folder, strerror(errno));
-    if (daemon_start(&b->full, o->bin_dir, o->place, NULL) < 0 ||
-        daemon_start(&b->one, o->bin_dir, b->small_home, NULL) < 0)
+    if (daemon_start(&b->full, o->bin_dir, o->place, 0, NULL) < 0 ||
+        daemon_start(&b->one, o->bin_dir, b->small_home, 0, NULL) < 0)
         return -1;
     if (hearth_connect(b->full.socket, hearth_deadline_in(5000), &b->client, &err) ||
         hearth_connect(b->one.socket, hearth_deadline_in(5000), &b->of_one, &err))

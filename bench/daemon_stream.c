@@ -35,7 +35,6 @@ struct stream_bench {
     char folder[4096];
     struct bench_daemon daemon;
     struct hearth *client;
-    struct hold hold;
     struct samples seconds[2], attached; /* the second one is the control; attached: from the request on */
     bool matched;                        /* the daemon compared what it gave out to a record */
 };
@@ -98,15 +97,12 @@ static int setup(struct stream_bench *b) {
     if (make_artifact(b->folder, o->bytes, SHARDS) < 0 || write_digests(b->folder) < 0)
         return -1;
     nanosleep(&(struct timespec){.tv_sec = SETTLE_NS / NS_PER_S}, NULL);
-    if (daemon_start(&b->daemon, o->bin_dir, o->place, NULL) < 0)
+    if (daemon_start(&b->daemon, o->bin_dir, o->place, o->bytes, NULL) < 0)
         return -1;
     if (hearth_connect(b->daemon.socket, hearth_deadline_in(5000), &b->client, &err))
         return bench_fail("hearthd", err.message);
     uint64_t id = load_artifact(b->client, b->folder, HEARTH_VERIFY_REMEMBERED);
-    if (id == 0 || evict(b, id) < 0)
-        return -1;
-    int r = hold_prime(&b->hold, o->bytes + FOLLOWER_LEAD);
-    return r < 0 ? bench_fail("memory", strerror(-r)) : 0;
+    return id == 0 ? -1 : evict(b, id);
 }
 
 /* Somewhere in a shard, behind its header. */
@@ -121,7 +117,6 @@ static void choose(size_t *file, uint64_t *offset, const struct hearth_artifact 
 }
 
 static int run_once(struct stream_bench *b, unsigned which) {
-    struct follower f;
     struct hearth_artifact *a = NULL;
     struct hearth_error err = {.code = HEARTH_OK};
     struct hearth_info info = {0};
@@ -130,10 +125,8 @@ static int run_once(struct stream_bench *b, unsigned which) {
     size_t number;
     uint64_t offset;
     const void *at;
-    int r = hold_prime(&b->hold, b->hold.bytes);
-    r = r < 0 ? r : follower_start(&f, &b->hold, b->daemon.pid);
-    if (r < 0)
-        return bench_fail("priming memory", strerror(-r));
+    if (daemon_prime(b->client) < 0)
+        return -1;
     uint64_t begin = clock_now();
     int failed = hearth_load(b->client, b->folder, &options, hearth_deadline_in(30000), &info, &err) ||
                  hearth_attach_stream(b->client, info.id, 0, hearth_deadline_in(30000), &a, &err);
@@ -145,7 +138,6 @@ static int run_once(struct stream_bench *b, unsigned which) {
         add(&b->attached, (double)(attached - begin) / 1e9);
     }
     b->matched &= !failed && hearth_file_at(a, number, &file, NULL) == 0 && file.verified == HEARTH_VERIFIED_MATCHED;
-    follower_stop(&f);
     hearth_release(a);
     if (failed)
         return bench_fail(b->folder, err.message);
@@ -183,7 +175,6 @@ int daemon_stream(const struct bench_options *o, struct bench_rows *rows) {
         report(&b, rows);
     hearth_close(b.client);
     daemon_stop(&b.daemon);
-    hold_drop(&b.hold);
     remove_artifact(b.folder);
     return r;
 }

@@ -26,7 +26,6 @@ struct urgent_bench {
     char prefetched[4096], urgent[4096], urgent_file[4160];
     struct bench_daemon daemon;
     struct hearth *client, *prefetcher;
-    struct hold hold;
     struct samples ms[CONTENDERS];
 };
 
@@ -49,23 +48,15 @@ static int load_beside(struct urgent_bench *b, double *ms) {
     struct hearth_error err;
     struct hearth_info info;
     const struct hearth_load_options options = {.verify = HEARTH_VERIFY_XXH3, .background = true, .no_wait = true};
-    struct follower f;
-    int r = hold_prime(&b->hold, b->hold.bytes);
-    r = r < 0 ? r : follower_start(&f, &b->hold, b->daemon.pid);
-    if (r < 0)
-        return bench_fail("priming memory", strerror(-r));
-    r = hearth_load(b->prefetcher, b->prefetched, &options, hearth_deadline_in(10000), &info, &err);
+    int r = hearth_load(b->prefetcher, b->prefetched, &options, hearth_deadline_in(10000), &info, &err);
     uint64_t id = info.id;
     for (uint64_t end = clock_now() + 30 * NS_PER_S; r == 0 && info.bytes_done < b->options->bytes / 8;) {
         usleep(2000);
         r = hearth_load(b->prefetcher, b->prefetched, &options, hearth_deadline_in(10000), &info, &err);
-        if (r == 0 && (info.state != HEARTH_STATE_LOADING || clock_now() > end)) {
-            follower_stop(&f);
+        if (r == 0 && (info.state != HEARTH_STATE_LOADING || clock_now() > end))
             return bench_fail(b->prefetched, "was not found under way: try a larger --size");
-        }
     }
     r = r ? bench_fail(b->prefetched, err.message) : load_urgent(b, ms);
-    follower_stop(&f);
     if (hearth_evict(b->prefetcher, id, true, hearth_deadline_in(30000), &err) && r == 0)
         r = bench_fail(b->prefetched, err.message);
     usleep(200000); /* what was under way has ended */
@@ -79,13 +70,12 @@ static int setup(struct urgent_bench *b) {
     snprintf(b->urgent, sizeof(b->urgent), "%.4000s/urgent", o->place);
     snprintf(b->urgent_file, sizeof(b->urgent_file), "%s/model.safetensors", b->urgent);
     if (make_artifact(b->prefetched, o->bytes, 4) < 0 || make_artifact(b->urgent, URGENT_BYTES, 1) < 0 ||
-        daemon_start(&b->daemon, o->bin_dir, o->place, NULL) < 0)
+        daemon_start(&b->daemon, o->bin_dir, o->place, o->bytes + URGENT_BYTES, NULL) < 0)
         return -1;
     if (hearth_connect(b->daemon.socket, hearth_deadline_in(5000), &b->client, &err) ||
         hearth_connect(b->daemon.socket, hearth_deadline_in(5000), &b->prefetcher, &err))
         return bench_fail("hearthd", err.message);
-    int r = hold_prime(&b->hold, o->bytes + URGENT_BYTES + FOLLOWER_LEAD);
-    return r < 0 ? bench_fail("memory", strerror(-r)) : 0;
+    return 0;
 }
 
 /* In ms. */
@@ -98,7 +88,7 @@ static int rounds(struct urgent_bench *b) {
         for (size_t i = 0; i < CONTENDERS; i++) {
             enum contender c = (enum contender)((i + r.n) % CONTENDERS);
             double ms;
-            if ((c == BESIDE_PREFETCH ? load_beside(b, &ms) : load_urgent(b, &ms)) < 0)
+            if (daemon_prime(b->client) < 0 || (c == BESIDE_PREFETCH ? load_beside(b, &ms) : load_urgent(b, &ms)) < 0)
                 return -1;
             b->ms[c].at[b->ms[c].n++] = ms;
         }
@@ -138,7 +128,6 @@ int daemon_urgent(const struct bench_options *o, struct bench_rows *rows) {
     hearth_close(b->client);
     hearth_close(b->prefetcher);
     daemon_stop(&b->daemon);
-    hold_drop(&b->hold);
     remove_artifact(b->prefetched);
     remove_artifact(b->urgent);
     free(b);

@@ -1,9 +1,4 @@
-/* bench/memory.c: memory for benchmarks. See machine.h.
- *
- * On a virtual machine with free page reporting, memory that nobody has used for two seconds belongs to the host again,
- * and the next allocation waits for it: seconds per GiB, which would drown what is measured. So benchmarks hold what
- * the next step will need, and let go of each piece just before it is needed.
- */
+/* bench/memory.c: memory for benchmarks. See machine.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,43 +47,20 @@ int hold_prime(struct hold *h, uint64_t bytes) {
         madvise(h->at, bytes, MADV_HUGEPAGE);
         h->bytes = bytes;
     }
-    h->released = 0;
+    atomic_store(&h->given, 0);
     return populate(h->at, bytes);
 }
 
-void hold_release(struct hold *h, uint64_t upto) {
-    upto = least(upto, h->bytes);
-    if (upto <= h->released)
-        return;
-    madvise(h->at + h->released, upto - h->released, MADV_DONTNEED);
-    h->released = upto;
+void hold_give(struct hold *h, uint64_t bytes) {
+    uint64_t at = atomic_fetch_add(&h->given, bytes);
+    if (at < h->bytes)
+        madvise(h->at + at, least(bytes, h->bytes - at), MADV_DONTNEED);
 }
 
 void hold_drop(struct hold *h) {
     if (h->at)
         munmap(h->at, h->bytes);
     *h = (struct hold){0};
-}
-
-static void *follow(void *user) {
-    struct follower *f = user;
-    while (!atomic_load(&f->stop)) {
-        uint64_t now = f->pid ? shared_bytes_of(f->pid) : atomic_load(&f->raw_bytes);
-        hold_release(f->hold, (now > f->baseline ? now - f->baseline : 0) + FOLLOWER_LEAD);
-        usleep(3000);
-    }
-    return NULL;
-}
-
-int follower_start(struct follower *f, struct hold *hold, pid_t pid) {
-    *f = (struct follower){.hold = hold, .pid = pid, .baseline = pid ? shared_bytes_of(pid) : 0};
-    hold_release(hold, FOLLOWER_LEAD);
-    return -pthread_create(&f->thread, NULL, follow, f);
-}
-
-void follower_stop(struct follower *f) {
-    atomic_store(&f->stop, true);
-    pthread_join(f->thread, NULL);
 }
 
 /* True when MADV_HUGEPAGE makes huge pages on a memfd here; else they take MADV_COLLAPSE. */
@@ -117,8 +89,10 @@ int memory_map(struct memory *m, uint64_t bytes, bool huge) {
     return 0;
 }
 
-int memory_populate(struct memory *m, uint64_t offset, uint64_t bytes) {
+int memory_populate(struct memory *m, uint64_t offset, uint64_t bytes, struct hold *from) {
     uint64_t page = huge_page_bytes();
+    if (from)
+        hold_give(from, bytes);
     for (uint64_t i = 0; m->huge && !m->advised && i + page <= bytes; i += page) {
         *(volatile char *)(m->at + offset + i) = 0;
         madvise(m->at + offset + i, page, MADV_COLLAPSE); /* small pages if it cannot: what follows populates them */
@@ -130,9 +104,7 @@ int memory_new(struct memory *m, uint64_t bytes, bool huge, struct hold *from) {
     int r = memory_map(m, bytes, huge);
     for (uint64_t done = 0; r == 0 && done < bytes; done += STEP) {
         uint64_t piece = least(STEP, bytes - done);
-        if (from)
-            hold_release(from, done + piece);
-        r = memory_populate(m, done, piece);
+        r = memory_populate(m, done, piece, from);
     }
     return r;
 }

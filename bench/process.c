@@ -48,14 +48,6 @@ uint64_t cpu_ticks_of(pid_t pid) {
     return user + system;
 }
 
-uint64_t shared_bytes_of(pid_t pid) {
-    _cleanup_fclose_ FILE *f = open_proc(pid, "statm");
-    uint64_t pages = 0;
-    if (!f || fscanf(f, "%*u %*u %" SCNu64, &pages) != 1)
-        return 0;
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 uint64_t smaps_rollup(pid_t pid, const char *field) {
     _cleanup_fclose_ FILE *f = open_proc(pid, "smaps_rollup");
     char line[256];
@@ -91,14 +83,18 @@ int place(pid_t pid, int cpu) {
     return 0;
 }
 
-int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home, const char *option) {
-    char program[4096], log[4096];
+/* Of a reserve, which comes in whole chunks and feeds small files too. */
+#define ROUNDING (UINT64_C(32) << 20)
+
+int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home, uint64_t reserve, const char *option) {
+    char program[4096], log[4096], held[48];
+    snprintf(held, sizeof(held), "--reserve=%" PRIu64, reserve ? reserve + ROUNDING : 0);
     snprintf(program, sizeof(program), "%s/hearthd", bin_dir);
     snprintf(log, sizeof(log), "%s/hearthd.log", home);
     snprintf(d->socket, sizeof(d->socket), "%s/hearth.sock", home);
     /* Without a state directory it remembers as well, for as long as it lives, and leaves nothing behind. */
-    char *const argv[] = {program,        (char *)"--socket",        d->socket, (char *)"--state-dir",
-                          (char *)"none", (char *)(uintptr_t)option, NULL};
+    char *const argv[] = {program, (char *)"--socket",        d->socket, (char *)"--state-dir", (char *)"none",
+                          held,    (char *)(uintptr_t)option, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -121,6 +117,21 @@ int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home, 
     }
     fprintf(stderr, "hearth-bench: hearthd does not answer: %s (see %s)\n", err.message, log);
     kill(d->pid, SIGKILL);
+    return -1;
+}
+
+int daemon_prime(struct hearth *client) {
+    struct hearth_status s;
+    struct hearth_error err;
+    for (uint64_t end = clock_now() + 300 * NS_PER_S; clock_now() < end; usleep(20000)) {
+        if (hearth_get_status(client, hearth_deadline_in(5000), &s, &err)) {
+            fprintf(stderr, "hearth-bench: hearthd: %s\n", err.message);
+            return -1;
+        }
+        if (s.reserve_held_bytes == s.reserve_bytes)
+            return 0;
+    }
+    fprintf(stderr, "hearth-bench: the reserve was not filled: memory is too short, or under pressure\n");
     return -1;
 }
 

@@ -34,8 +34,7 @@ static bool next_block(struct cursor *c, struct read_slot *slot, char **at) {
     return true;
 }
 
-int64_t raw_read(const int *fds, const uint64_t *bytes, size_t n, char *into, uint64_t block, unsigned depth,
-                 _Atomic uint64_t *progress) {
+int64_t raw_read(const int *fds, const uint64_t *bytes, size_t n, char *into, uint64_t block, unsigned depth) {
     struct io_uring ring;
     int r = io_uring_queue_init(depth, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     if (r < 0)
@@ -65,7 +64,7 @@ int64_t raw_read(const int *fds, const uint64_t *bytes, size_t n, char *into, ui
             else if ((uint64_t)cqe->res != cqe->user_data)
                 r = -EIO; /* a short read of a file on a local disk: not a limit to measure against */
             else
-                *progress = (uint64_t)(total += cqe->res);
+                total += cqe->res;
             io_uring_cqe_seen(&ring, cqe);
             in_flight--;
         }
