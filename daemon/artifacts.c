@@ -74,8 +74,7 @@ static void refuse(struct artifacts *a, const struct waiter *request, const stru
     a->o.events.finished(a->o.user, request, g, &err);
 }
 
-/* In the table, RESOLVING. NULL when there is no memory. */
-static struct generation *add(struct artifacts *a, const struct load_spec *spec, uid_t owner, bool background) {
+struct generation *artifacts_add(struct artifacts *a, const struct load_spec *spec, uid_t owner, bool background) {
     struct generation *g = generation_new(new_id(a), spec);
     if (!g)
         return NULL;
@@ -90,7 +89,7 @@ static struct generation *add(struct artifacts *a, const struct load_spec *spec,
 
 void artifacts_load(struct artifacts *a, const struct load_spec *spec, const struct waiter *request) {
     struct hearth_error err = HEARTH_ERROR_INIT;
-    struct generation *g = add(a, spec, request->uid, request->background);
+    struct generation *g = artifacts_add(a, spec, request->uid, request->background);
     if (!g) {
         refuse(a, request, NULL);
         return;
@@ -209,7 +208,7 @@ int artifacts_preload(struct artifacts *a, const struct load_spec *spec, bool pi
     int r = pinned ? pins_put(&a->pins, spec, err) : 0;
     if (r)
         return r;
-    struct generation *g = add(a, spec, geteuid(), true);
+    struct generation *g = artifacts_add(a, spec, geteuid(), true);
     if (!g)
         return error_set(err, HEARTH_E_NO_MEMORY, "no memory to load %.256s in advance", spec->ref);
     g->preload = g->keep = true;

@@ -72,6 +72,13 @@ void life_retire(struct generation *g) {
     resident_retire(a->o.engine, &g->retirement);
 }
 
+static void give_back(struct generation *g, struct resident *r) {
+    g->ending = true;
+    step(g, HEARTH_STATE_GONE);
+    g->retirement.resident = r;
+    life_retire(g);
+}
+
 void life_drop(struct generation *g) {
     struct artifacts *a = g->artifacts;
     if (!g->resident) {
@@ -79,10 +86,7 @@ void life_drop(struct generation *g) {
         return;
     }
     a->o.events.dropped(a->o.user, g);
-    g->ending = true;
-    step(g, HEARTH_STATE_GONE);
-    g->retirement.resident = steal_ptr(&g->resident);
-    life_retire(g);
+    give_back(g, steal_ptr(&g->resident));
 }
 
 void life_gone(struct generation *g) {
@@ -238,6 +242,22 @@ static void resident(struct generation *g, struct resident *r) {
 
 /* ---- loading ---- */
 
+/* What clients hold of a load that failed is charged, and listed, like what was evicted; the failure is free to go, or
+ * to be tried again. */
+static void leave_behind(struct generation *g, struct resident *shared) {
+    struct generation *left = artifacts_add(g->artifacts, g->spec, g->owner, g->background);
+    if (!left) {
+        resident_free(shared);
+        return;
+    }
+    left->pinned = false;
+    left->bytes = g->bytes;
+    left->n_files = g->n_files;
+    left->charged = g->charged;
+    g->charged = (struct charge){0, 0};
+    give_back(left, shared);
+}
+
 /* On the loop, when the load has ended either way. */
 static void load_ended(void *user) {
     struct generation *g = user;
@@ -245,6 +265,7 @@ static void load_ended(void *user) {
     struct hearth_error err = HEARTH_ERROR_INIT;
     struct resident *r = NULL;
     int e = load_take(g->load, &r, &err);
+    struct resident *shared = e ? load_take_shared(g->load) : NULL;
     g->load = load_free(g->load);
     g->records = records_free(g->records, g->n_files);
     slots_give_back(&a->slots, g->device, g->ending, g->background);
@@ -252,11 +273,16 @@ static void load_ended(void *user) {
         if (e)
             note_end(g, &err);
         g->resident = r;
-        life_drop(g);
+        if (shared)
+            give_back(g, shared);
+        else
+            life_drop(g);
     } else if (e) {
         char context[64], id[ID_TEXT_BYTES];
         snprintf(context, sizeof(context), "load %s failed", format_id(g->id, id));
         log_failure(LOG_WARNING, context, &err);
+        if (shared)
+            leave_behind(g, shared);
         life_failed(g, &err);
     } else {
         resident(g, r);

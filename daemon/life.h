@@ -37,6 +37,11 @@ struct artifacts {
     bool ending;
 };
 
+/* ---- artifacts.c ---- */
+
+/* In the table, RESOLVING. NULL when there is no memory. */
+struct generation *artifacts_add(struct artifacts *a, const struct load_spec *spec, uid_t owner, bool background);
+
 /* ---- life.c ---- */
 
 /* What was asked for, from here on: resolve_done. */

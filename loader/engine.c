@@ -275,6 +275,10 @@ int load_take(struct load *l, struct resident **out, struct hearth_error *err) {
     return 0;
 }
 
+struct resident *load_take_shared(struct load *l) {
+    return l->failed ? steal_ptr(&l->resident) : NULL;
+}
+
 struct load *load_free(struct load *l) {
     if (!l)
         return NULL;

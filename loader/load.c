@@ -385,7 +385,9 @@ static void finish_phases(struct load *l) {
     p[HEARTH_PHASE_RESOLVE] = l->request.resolve;
 }
 
-/* Waits until no thread is at work on it any more, and gives back what streams are left after a failure. */
+/* Waits until no thread is at work on it any more, and gives back what streams are left after a failure, but for what
+ * clients share. They have dups of one description, which cannot be told from ours: the one to write tells whether
+ * there are any (memfd_is_held()). */
 static void release_streams(struct load *l) {
     struct engine *e = l->engine;
     pthread_mutex_lock(&e->lock);
@@ -395,8 +397,12 @@ static void release_streams(struct load *l) {
         stream_unschedule(l->open[i]);
     load_unreserve(l, l->reserved);
     pthread_mutex_unlock(&e->lock);
-    for (unsigned i = 0; i < l->n_open; i++)
-        stream_free(l->open[i]);
+    for (unsigned i = 0; i < l->n_open; i++) {
+        struct stream *s = l->open[i];
+        if (s->shared)
+            l->resident->blobs[s->file].fd = steal_fd(&s->memory.fd);
+        stream_free(s);
+    }
     l->n_open = 0;
 }
 
@@ -416,7 +422,7 @@ void *load_main(void *load) {
     l->over = true;
     if (!l->failed)
         progress_resident(l);
-    struct resident *unfinished = l->failed ? steal_ptr(&l->resident) : NULL;
+    struct resident *unfinished = l->failed && !l->page.shared ? steal_ptr(&l->resident) : NULL;
     pthread_mutex_unlock(&e->lock);
     resident_free(unfinished); /* here, where it holds nobody up */
     l->request.done(l->request.user, l);

@@ -171,5 +171,8 @@ int load_stream_file(struct load *l, size_t file, int *out, struct hearth_error 
 void load_want(struct load *l, size_t file, uint64_t offset, uint64_t length);
 /* After done(): 0 and the resident (owned by the caller), or the load's error. */
 int load_take(struct load *l, struct resident **out, struct hearth_error *err);
+/* After done(), of a load that failed and had been streamed: what clients may hold of it, to be given back by
+ * resident_retire(); NULL when there is nothing. Owned by the caller. */
+struct resident *load_take_shared(struct load *l);
 /* After done(): joins the coordinator, frees. Returns NULL. */
 struct load *load_free(struct load *l);

@@ -2,6 +2,7 @@
  * pages, the largest cost left, overlaps with the disk; when no load wants any, they give back what was retired; and
  * when there is nothing of that, they see to what is held in advance (hold.c). */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 
 #include "loader/internal.h"
@@ -82,6 +83,19 @@ void resident_retire(struct engine *e, struct retirement *r) {
     pthread_mutex_unlock(&e->lock);
 }
 
+/* Of what fills, clients share one description, which has a lease (share.c); as long as that is there, theirs cannot be
+ * told from one of ours. */
+static bool is_held(int *fd) {
+    if ((fcntl(*fd, F_GETFL) & O_ACCMODE) != O_RDONLY) {
+        int own = memfd_reopen_unleased(*fd);
+        if (own < 0)
+            return own == -EWOULDBLOCK;
+        close_fd(*fd);
+        *fd = own;
+    }
+    return memfd_is_held(*fd);
+}
+
 /* One blob of one: then loads are asked for again. */
 static void retire_one(struct engine *e) {
     struct retirement *r = e->retired;
@@ -94,7 +108,7 @@ static void retire_one(struct engine *e) {
         unlock_index(old);
     else
         unlock_blob(&old->blobs[r->next_blob]);
-    if (*fd >= 0 && memfd_is_held(*fd)) {
+    if (*fd >= 0 && is_held(fd)) {
         r->held_bytes += memfd_resident(*fd);
         r->held_fds++;
     } else {

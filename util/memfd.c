@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
@@ -58,6 +60,29 @@ int memfd_reopen_in(int own_fds, int fd) {
     snprintf(name, sizeof(name), "%d", fd);
     int again = own_fds >= 0 ? openat(own_fds, name, O_RDONLY | O_CLOEXEC) : -1;
     return again < 0 ? memfd_reopen_readonly(fd) : again;
+}
+
+/* A line of /proc/locks: "1: LEASE  ACTIVE    WRITE 28037 00:01:1169883 0 EOF". */
+static bool is_leased(int fd) {
+    struct stat st;
+    char file[64], line[256];
+    _cleanup_fclose_ FILE *f = fopen("/proc/locks", "re");
+    if (!f || fstat(fd, &st) < 0)
+        return false;
+    snprintf(file, sizeof(file), " %02x:%02x:%llu ", major(st.st_dev), minor(st.st_dev), (unsigned long long)st.st_ino);
+    bool leased = false;
+    while (!leased && fgets(line, sizeof(line), f))
+        leased = strstr(line, "LEASE") && strstr(line, file);
+    return leased;
+}
+
+int memfd_reopen_unleased(int fd) {
+    if (is_leased(fd))
+        return -EWOULDBLOCK;
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int again = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return again < 0 ? -errno : again;
 }
 
 /* A write lease is granted to the only description there is, mappings and those under way in sockets included. Nobody

@@ -33,6 +33,9 @@ int memfd_reopen_readonly(int fd);
  * fails, it is done as above. */
 int memfd_reopen_in(int own_fds, int fd);
 
+/* The same, but -EWOULDBLOCK while another description has a lease on it, which opening it would begin to break. */
+int memfd_reopen_unleased(int fd);
+
 /* SEALS_FINAL, with patience: the kernel says EBUSY while any page is pinned, by a read that has just ended or by
  * whoever else looks at physical memory. 0 or -errno; -EBUSY after two seconds, or where it is mapped for writing. */
 int memfd_seal_final(int fd);

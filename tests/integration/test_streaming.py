@@ -145,7 +145,7 @@ def test_a_digest_that_is_wrong_is_seen_by_all_who_stream_it(storage, served, st
     assert one.ask("dispatch")["code"] == "ok"  # only this artifact has failed
     wait_until(lambda: bold.ask("dispatch")["code"] == "integrity", "who took the risk is hung up on")
     with Client(served.socket) as client:
-        (listed,) = client.list()
+        listed = client.list()[0]  # and perhaps what its clients hold of it
         assert listed["id"] == id_ and listed["state"] == packets.FAILED
         for flags in (0, STREAM):
             with pytest.raises(packets.Refused) as caught:
@@ -235,8 +235,14 @@ def test_what_a_streaming_client_gets_it_cannot_change(storage, served):
         with pytest.raises(packets.Refused) as caught:
             client.files(id_, [0])
         assert caught.value.code == "cancelled"
+        # What has been read of it stays in memory, and is told, as long as the client holds it.
         client.detach(id_)
+        wait_until(lambda: [a["state"] for a in client.list() if a["flags"] & packets.HELD] == [packets.GONE], "it is held")
+        (held,) = [a for a in client.list() if a["state"] == packets.GONE]
+        assert held["resident_bytes"] > 2 * MIB
+        assert client.status()["resident_bytes"] >= held["resident_bytes"]
         close_all(fds)
+        wait_until(lambda: packets.GONE not in [a["state"] for a in client.list()], "nobody holds it")
 
 
 def test_streaming_what_is_resident_or_small_is_attaching(daemon, tmp_path):

@@ -79,6 +79,7 @@ struct artifact *artifact_free(struct artifact *a) {
 struct load {
     struct load_request request;
     bool cancelled, over, fails, hastened, streams;
+    bool shared; /* clients have what it leaves behind when it fails */
 };
 
 static struct load *loads[64];
@@ -108,11 +109,7 @@ uint64_t load_progress(const struct load *l) {
     return l->request.artifact->bytes / 2;
 }
 
-int load_take(struct load *l, struct resident **out, struct hearth_error *err) {
-    if (l->cancelled)
-        return error_set(err, HEARTH_E_CANCELLED, "cancelled");
-    if (l->fails)
-        return error_set(err, HEARTH_E_INTEGRITY, "the content differs");
+static struct resident *make(struct load *l) {
     struct resident *r = calloc(1, sizeof(*r));
     r->artifact = steal_ptr(&l->request.artifact);
     r->bytes = r->artifact->bytes;
@@ -121,8 +118,20 @@ int load_take(struct load *l, struct resident **out, struct hearth_error *err) {
     r->index_bytes = 1;
     r->verified = (enum hearth_verified)l->request.verify; /* for resident_serves() below */
     n_residents++;
-    *out = r;
+    return r;
+}
+
+int load_take(struct load *l, struct resident **out, struct hearth_error *err) {
+    if (l->cancelled)
+        return error_set(err, HEARTH_E_CANCELLED, "cancelled");
+    if (l->fails)
+        return error_set(err, HEARTH_E_INTEGRITY, "the content differs");
+    *out = make(l);
     return 0;
+}
+
+struct resident *load_take_shared(struct load *l) {
+    return l->shared ? make(l) : NULL;
 }
 
 struct load *load_free(struct load *l) {

@@ -1,6 +1,8 @@
 /* daemon/life, artifacts, waiting: leases on what is still loading. */
 #include "artifacts_fixture.h"
 
+#include "daemon/life.h"
+
 /* A load that can be streamed, asked for by request 1. */
 static struct generation *begin_streamed(void) {
     ask("/a", 1);
@@ -85,6 +87,40 @@ static void a_streamed_load_that_fails_keeps_its_leases(void **state) {
     assert_null(artifacts_find(artifacts, id));
 }
 
+static void what_clients_hold_of_a_failed_load_is_charged_until_they_let_go(void **state) {
+    (void)state;
+    for (unsigned cancelled = 0; cancelled < 2; cancelled++) {
+        ask("/a", 1);
+        struct load *l = loads[n_loads - 1];
+        l->streams = l->shared = held = true;
+        if (cancelled)
+            artifacts_forget(artifacts, &client_a, 0, NULL);
+        l->fails = !cancelled;
+        end_load(n_loads - 1);
+        give_back();
+        assert_int_equal(budget.used.bytes, 1000);
+        assert_int_equal(count(), cancelled ? 1 : 2);
+        struct generation *g;
+        struct hearth_msg_info info;
+        TAILQ_FOREACH(g, &artifacts->all, link)
+        if (g->state == HEARTH_STATE_GONE) {
+            generation_info(g, 0, &info);
+            assert_int_equal(info.flags, HEARTH_INFO_HELD);
+            assert_int_equal(info.resident_bytes, 1000);
+        }
+        held = false;
+        residency_look(artifacts);
+        give_back();
+        assert_int_equal(budget.used.bytes, 0);
+        if (!cancelled) {
+            assert_int_equal(count(), 1);
+            life_forget_failure(TAILQ_FIRST(&artifacts->all));
+        }
+        assert_int_equal(count(), 0);
+        n_retired = 0;
+    }
+}
+
 static void a_success_after_a_streamed_failure_leaves_its_leases(void **state) {
     (void)state;
     struct generation *g = begin_streamed();
@@ -127,6 +163,7 @@ int main(void) {
         TEST(a_load_that_shows_nothing_before_its_end_is_attached_then),
         TEST(a_streamed_load_goes_on_when_nobody_else_waits),
         TEST(a_streamed_load_that_fails_keeps_its_leases),
+        TEST(what_clients_hold_of_a_failed_load_is_charged_until_they_let_go),
         TEST(a_success_after_a_streamed_failure_leaves_its_leases),
         TEST(a_streamed_load_that_is_evicted_fails),
     };

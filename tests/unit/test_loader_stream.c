@@ -188,6 +188,53 @@ static void bytes_that_are_to_be_proven_are_told_apart_from_those_that_are(void 
     end_streamed(&s);
 }
 
+static void on_retired(void *user) {
+    on_done(user, NULL);
+}
+
+static void what_clients_share_of_a_failed_load_is_told_until_they_let_go(void **state) {
+    (void)state;
+    for (unsigned cancelled = 0; cancelled < 2; cancelled++) {
+        const struct artifact_digest wrong = {.path = "large.bin", .sha256 = {1, 2, 3}};
+        struct streamed s;
+        put_file("large.bin", LARGE, 1);
+        begin_held(&s, resolve(&wrong, 1, 0), HEARTH_VERIFY_ALWAYS, NULL);
+        void *mapped = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, s.file_fd, 0);
+        assert_ptr_not_equal(mapped, MAP_FAILED);
+        if (cancelled)
+            load_cancel(s.load);
+        else
+            hold_reads(s.engine, false);
+        wait_done(&s.done);
+        struct waiter w = WAITER_INIT;
+        struct retirement r = {.resident = load_take_shared(s.load), .done = on_retired, .user = &w};
+        assert_non_null(r.resident);
+        assert_null(load_take_shared(s.load));
+        for (unsigned let_go = 0; let_go < 4; let_go++) {
+            r.next_blob = r.held_bytes = r.held_fds = 0;
+            w.done = false;
+            resident_retire(s.engine, &r);
+            wait_done(&w);
+            assert_int_equal(r.held_fds, let_go < 2 ? 2 : let_go < 3 ? 1 : 0);
+            if (let_go < 2 && !cancelled)
+                assert_true(r.held_bytes > LARGE);
+            if (let_go == 0) {
+                close(s.file_fd); /* what is mapped is held as well */
+                s.file_fd = -1;
+            } else if (let_go == 1) {
+                munmap(mapped, LARGE);
+            } else if (let_go == 2) {
+                close(s.index_fd);
+                s.index_fd = -1;
+            }
+        }
+        assert_null(r.resident);
+        if (cancelled)
+            hold_reads(s.engine, false);
+        end_streamed(&s);
+    }
+}
+
 /* What was proven once is exposed chunk by chunk although a digest is expected, and what differs never is. */
 static void chunks_that_match_a_record_are_exposed_and_others_are_not(void **state) {
     (void)state;
@@ -313,6 +360,7 @@ int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
         TEST(a_file_shows_its_chunks_as_they_come_and_can_be_opened_when_all_are_there),
         TEST(bytes_that_are_to_be_proven_are_told_apart_from_those_that_are),
+        TEST(what_clients_share_of_a_failed_load_is_told_until_they_let_go),
         TEST(chunks_that_match_a_record_are_exposed_and_others_are_not),
         TEST(a_load_that_is_cancelled_tells_so),
         TEST(nobody_else_can_write_cut_or_seal_what_fills),
