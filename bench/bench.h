@@ -34,6 +34,5 @@ void remove_artifact(const char *folder);
 void fio_beside(char paths[][4160], size_t n);
 
 /* Loads and returns the id, or 0 with the reason printed. */
-struct hearth;
 uint64_t load_artifact(struct hearth *h, const char *folder, int verify);
 int bench_fail(const char *what, const char *why);

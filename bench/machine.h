@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct hearth;
+
 /* ---- memory ---- */
 
 /* Populated anonymous memory. */
@@ -68,7 +70,6 @@ struct bench_daemon {
  * NULL. 0 or -1 with the reason printed. */
 int daemon_start(struct bench_daemon *d, const char *bin_dir, const char *home, uint64_t reserve, const char *option);
 /* Waits until the daemon holds all of its reserve again. 0 or -1 with the reason printed. */
-struct hearth;
 int daemon_prime(struct hearth *client);
 /* SIGTERM, waits. */
 void daemon_stop(struct bench_daemon *d);

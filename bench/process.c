@@ -15,7 +15,7 @@
 
 #include <hearth/hearth.h>
 
-#include "bench/machine.h"
+#include "bench/bench.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -124,15 +124,12 @@ int daemon_prime(struct hearth *client) {
     struct hearth_status s;
     struct hearth_error err;
     for (uint64_t end = clock_now() + 300 * NS_PER_S; clock_now() < end; usleep(20000)) {
-        if (hearth_get_status(client, hearth_deadline_in(5000), &s, &err)) {
-            fprintf(stderr, "hearth-bench: hearthd: %s\n", err.message);
-            return -1;
-        }
+        if (hearth_get_status(client, hearth_deadline_in(5000), &s, &err))
+            return bench_fail("hearthd", err.message);
         if (s.reserve_held_bytes == s.reserve_bytes)
             return 0;
     }
-    fprintf(stderr, "hearth-bench: the reserve was not filled: memory is too short, or under pressure\n");
-    return -1;
+    return bench_fail("the reserve", "it was not filled: memory is too short, or under pressure");
 }
 
 void daemon_stop(struct bench_daemon *d) {

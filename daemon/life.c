@@ -72,6 +72,7 @@ void life_retire(struct generation *g) {
     resident_retire(a->o.engine, &g->retirement);
 }
 
+/* Nobody is to get it any more; takes what it had over. */
 static void give_back(struct generation *g, struct resident *r) {
     g->ending = true;
     step(g, HEARTH_STATE_GONE);
@@ -272,7 +273,7 @@ static void load_ended(void *user) {
     if (g->ending) { /* whoever waited has been told */
         if (e)
             note_end(g, &err);
-        g->resident = r;
+        g->resident = r; /* of a cancel that came too late */
         if (shared)
             give_back(g, shared);
         else

@@ -386,8 +386,8 @@ static void finish_phases(struct load *l) {
 }
 
 /* Waits until no thread is at work on it any more, and gives back what streams are left after a failure, but for what
- * clients share. They have dups of one description, which cannot be told from ours: the one to write tells whether
- * there are any (memfd_is_held()). */
+ * clients share. They have dups of one description: the one to write is kept in its stead, so that theirs can be told
+ * from ours. */
 static void release_streams(struct load *l) {
     struct engine *e = l->engine;
     pthread_mutex_lock(&e->lock);

@@ -83,8 +83,8 @@ void resident_retire(struct engine *e, struct retirement *r) {
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Of what fills, clients share one description, which has a lease (share.c); as long as that is there, theirs cannot be
- * told from one of ours. */
+/* Of a file that its load left half filled, clients may have the one description that was shared, and its lease
+ * (share.c): only without that can it be opened for memfd_is_held(). */
 static bool is_held(int *fd) {
     if ((fcntl(*fd, F_GETFL) & O_ACCMODE) != O_RDONLY) {
         int own = memfd_reopen_unleased(*fd);

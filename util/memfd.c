@@ -46,13 +46,17 @@ int memfd_seal_final(int fd) {
     return r;
 }
 
-int memfd_reopen_readonly(int fd) {
+static int reopen(int fd, int flags) {
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    int again = open(path, O_RDONLY | O_CLOEXEC);
+    int again = open(path, O_RDONLY | O_CLOEXEC | flags);
     if (again < 0 && errno == EACCES && fchmod(fd, 0444) == 0)
-        again = open(path, O_RDONLY | O_CLOEXEC);
+        again = open(path, O_RDONLY | O_CLOEXEC | flags);
     return again < 0 ? -errno : again;
+}
+
+int memfd_reopen_readonly(int fd) {
+    return reopen(fd, 0);
 }
 
 int memfd_reopen_in(int own_fds, int fd) {
@@ -77,12 +81,7 @@ static bool is_leased(int fd) {
 }
 
 int memfd_reopen_unleased(int fd) {
-    if (is_leased(fd))
-        return -EWOULDBLOCK;
-    char path[32];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    int again = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    return again < 0 ? -errno : again;
+    return is_leased(fd) ? -EWOULDBLOCK : reopen(fd, O_NONBLOCK);
 }
 
 /* A write lease is granted to the only description there is, mappings and those under way in sockets included. Nobody

@@ -33,7 +33,8 @@ int memfd_reopen_readonly(int fd);
  * fails, it is done as above. */
 int memfd_reopen_in(int own_fds, int fd);
 
-/* The same, but -EWOULDBLOCK while another description has a lease on it, which opening it would begin to break. */
+/* As memfd_reopen_readonly(), but -EWOULDBLOCK while another description has a lease on it, which opening it would
+ * begin to break. Where /proc/locks cannot be read, it is opened to see. */
 int memfd_reopen_unleased(int fd);
 
 /* SEALS_FINAL, with patience: the kernel says EBUSY while any page is pinned, by a read that has just ended or by

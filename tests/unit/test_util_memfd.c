@@ -175,7 +175,9 @@ static int reopen_after_chmod(void) {
     if (fd < 0 || fchmod(fd, 0) < 0 || (again = memfd_reopen_readonly(fd)) < 0)
         return 2;
     struct stat st;
-    return fstat(again, &st) == 0 && (st.st_mode & 0777) == 0444 ? 0 : 3;
+    if (fstat(again, &st) < 0 || (st.st_mode & 0777) != 0444)
+        return 3;
+    return fchmod(fd, 0) == 0 && memfd_reopen_unleased(fd) >= 0 ? 0 : 4;
 }
 
 static void nobody_can_keep_others_from_opening_it(void **state) {
